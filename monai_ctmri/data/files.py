@@ -1,0 +1,47 @@
+"""Writing files so that a run cut off never leaves a half file under a final name."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_atomically", "write_json", "write_text"]
+
+
+@contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it takes the final name, on an error it is removed.
+
+    The temporary name keeps the suffixes (``.nii.gz``), since writers choose the format by them.
+
+    Args:
+        path: final name; missing parent folders are made.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{uuid.uuid4().hex}.tmp.{final.name}")
+    try:
+        yield temporary
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically. NaN is refused: it is no JSON.
+
+    Raises:
+        ValueError: when ``content`` holds NaN or infinity.
+    """
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,1 @@
+"""Scores and features become decisions: one-class detectors and calibration."""

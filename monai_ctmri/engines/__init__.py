@@ -1,0 +1,1 @@
+"""Ignite handlers and batch preparation where MONAI has none that fits."""

@@ -1,0 +1,1 @@
+"""Decisions and truth become numbers: metrics, statistics, the benchmark."""

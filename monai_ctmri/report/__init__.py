@@ -1,0 +1,1 @@
+"""Numbers and maps become what people look at."""

@@ -1,0 +1,1 @@
+"""A network's outputs become maps, scores and features: one scorer a family."""
