@@ -1,0 +1,98 @@
+"""The best model by validation, and when to stop looking for a better one."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from monai_ctmri.engines.checkpoints import save_weights, unwrapped
+
+__all__ = ["BestModelKeeper"]
+
+logger = logging.getLogger(__name__)
+
+
+class BestModelKeeper:
+    """Save the network's weights whenever a validation error is the lowest so far; stop after ``patience`` validations without that.
+
+    MONAI's CheckpointSaver keeps its best value across a resume only by putting its own state into the model file, which then is no
+    plain state dictionary; MONAI's EarlyStopHandler cannot be saved at all. This one keeps both in its ``state_dict``.
+
+    Attach it to the trainer after MONAI's ValidationHandler.
+
+    Args:
+        validator: the evaluator that the trainer runs.
+        network: whose weights to save.
+        path: file for the plain state dictionary; the first process writes it, atomically.
+        metric: name of the validation metric; lower is better.
+        patience: validations without a new best before the training ends; None never ends it.
+    """
+
+    def __init__(
+        self,
+        validator: Engine,
+        network: torch.nn.Module,
+        path: str | os.PathLike[str],
+        metric: str,
+        patience: int | None = None,
+    ) -> None:
+        if patience is not None and patience < 1:
+            raise ValueError(f"patience must be at least 1 or None, got {patience}.")
+        self.validator = validator
+        self.network = unwrapped(network)
+        self.path = Path(path)
+        self.metric = metric
+        self.patience = patience
+        self.best = math.inf
+        self.best_epoch = 0
+        self.waited = 0
+        self._trainer: Engine | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Judge each epoch of ``engine`` (the trainer) that was validated."""
+        self._trainer = engine
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Compare the validation of the epoch just completed, if there was one."""
+        if self.validator.state.epoch != engine.state.epoch or self.metric not in self.validator.state.metrics:
+            return
+        value = float(self.validator.state.metrics[self.metric])
+        if value < self.best:  # NaN is never lower
+            self.best, self.best_epoch, self.waited = value, engine.state.epoch, 0
+            if getattr(engine.state, "rank", 0) == 0:
+                save_weights(self.network.state_dict(), self.path)
+            logger.info("Epoch %d: best %s so far, %.6g; saved %s", self.best_epoch, self.metric, value, self.path)
+            return
+        self.waited += 1
+        self._stop_if_exhausted(engine)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return best value, its epoch, and how many validations passed since."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state; a training that had stopped early stops again."""
+        self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
+        self.waited = int(state["waited"])
+        self.validator.state.best_metric = self.best
+        self.validator.state.best_metric_epoch = self.best_epoch
+        if self._trainer is not None:
+            self._stop_if_exhausted(self._trainer)
+
+    def _stop_if_exhausted(self, trainer: Engine) -> None:
+        if self.patience is not None and self.waited >= self.patience:
+            logger.info(
+                "Early stop: %d validations without a lower %s than %.6g (epoch %d)",
+                self.waited,
+                self.metric,
+                self.best,
+                self.best_epoch,
+            )
+            trainer.terminate()

@@ -1,0 +1,7 @@
+"""Networks: tensors in, one tensor out; no training code."""
+
+from __future__ import annotations
+
+from .convolutional_autoencoder import ConvolutionalAutoencoder
+
+__all__ = ["ConvolutionalAutoencoder"]

@@ -1,0 +1,232 @@
+"""What a network fails to reconstruct, and how unusual its latent is: the evidence of every autoencoder-like network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby, islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from monai_ctmri import keys
+from monai_ctmri.errors import InputError
+from monai_ctmri.scoring.scorer import Evidence
+from monai_ctmri.transforms.brain import HeadMask
+from monai_ctmri.transforms.residual import MapScore, ResidualMap
+
+__all__ = ["LatentScorer", "ReconstructionScorer"]
+
+
+class ReconstructionScorer:
+    """Residual maps, their scores, and the latent as feature columns.
+
+    For each kind: maps ``<kind>`` (mean over the modalities) and ``<kind>_<modality>``; scores ``<kind>_mean``,
+    ``<kind>_top``, ``<kind>_mean_<modality>`` and ``<kind>_top_<modality>`` from :class:`MapScore` within
+    :class:`HeadMask` of the image. Features ``latent_000``, ... come from ``network.encode`` where the network has it: a
+    dense latent [1, K] as it is, a map [1, K, h, w] after adaptive average pooling, channel by channel.
+
+    The network runs in ``eval()`` under ``torch.inference_mode``; each module's training flag is put back afterwards.
+
+    Args:
+        network: ``network(image)`` returns ONE tensor shaped like ``image`` (N, C, H, W), deterministic in ``eval()``.
+        modalities: the channels of ``image`` in order.
+        kinds: residuals to draw: ``l1``, ``l2``, ``ssim``.
+        device: where to run (the network is moved there at the first score); None runs where its parameters are.
+        latent_pool: side of the pooled latent map; a map of K channels gives K * latent_pool**2 features.
+        map_score: how a map becomes numbers; None takes the defaults of :class:`MapScore`.
+        head_mask: where to look; None takes the defaults of :class:`HeadMask`.
+
+    Raises:
+        ValueError: an unknown kind or a ``latent_pool`` below 1.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        modalities: Sequence[str] = keys.MODALITIES,
+        kinds: Sequence[str] = ("l1", "l2", "ssim"),
+        device: torch.device | str | None = None,
+        latent_pool: int = 1,
+        map_score: MapScore | None = None,
+        head_mask: HeadMask | None = None,
+    ) -> None:
+        if latent_pool < 1:
+            raise ValueError(f"latent_pool must be at least 1, got {latent_pool}.")
+        self.network = network
+        self.modalities = tuple(modalities)
+        self.residuals = {kind: ResidualMap(kind) for kind in kinds}
+        self.device = device
+        self.latent_pool = latent_pool
+        self.map_score = MapScore() if map_score is None else map_score
+        self.head_mask = HeadMask() if head_mask is None else head_mask
+
+    def fit(self, normal_cases: Iterable[Mapping[str, Any]]) -> ReconstructionScorer:
+        """Learn nothing: the network was trained before."""
+        return self
+
+    def score(self, case: Mapping[str, Any]) -> Evidence:
+        """Judge one case.
+
+        Raises:
+            InputError: the image has not one channel a modality, or image or prediction is not finite.
+            ValueError: the network does not return one tensor of the image's shape.
+        """
+        return self.score_batch([case])[0]
+
+    def score_batch(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[Evidence]:
+        """Judge cases ``batch_size`` at a time, in their order; the evidence is that of :meth:`score` up to rounding."""
+        return [evidence for batch in self._batches(cases, batch_size) for evidence in self._score_stack(*batch)]
+
+    def latent_features(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[dict[str, float]]:
+        """The features alone, one dictionary a case: only the encoder runs.
+
+        Raises:
+            TypeError: the network has no ``encode``.
+            InputError: the image has not one channel a modality, or image or latent is not finite.
+        """
+        if not self._encodes():
+            raise TypeError(f"{type(self.network).__name__} has no encode(image): it offers no latent features")
+        found: list[dict[str, float]] = []
+        for images, names in self._batches(cases, batch_size):
+            with _evaluating(self.network), torch.inference_mode():
+                found += self._features(self._on_device(images), names)
+        return found
+
+    def _score_stack(self, images: torch.Tensor, names: list[str]) -> list[Evidence]:
+        with _evaluating(self.network), torch.inference_mode():
+            placed = self._on_device(images)
+            pred = self.network(placed)
+            if not isinstance(pred, torch.Tensor) or pred.shape != images.shape:
+                got = tuple(pred.shape) if isinstance(pred, torch.Tensor) else type(pred).__name__
+                raise ValueError(f"the network must return one tensor of shape {tuple(images.shape)}, got {got}")
+            features = self._features(placed, names) if self._encodes() else [{} for _ in names]
+            pred = pred.float().cpu()
+        _demand_finite(pred, names, "the network's prediction")
+        return [self._evidence(*each) for each in zip(images, pred, features, strict=True)]
+
+    def _evidence(self, image: torch.Tensor, pred: torch.Tensor, features: dict[str, float]) -> Evidence:
+        mask = np.asarray(self.head_mask(image))[0]
+        maps: dict[str, np.ndarray] = {}
+        scores: dict[str, float] = {}
+        for kind, residual in self.residuals.items():
+            channels = np.asarray(residual(image, pred), dtype=np.float32)
+            named = {"": channels.mean(axis=0)}
+            named |= {f"_{name}": channel for name, channel in zip(self.modalities, channels, strict=True)}
+            for suffix, one in named.items():
+                maps[f"{kind}{suffix}"] = one
+                for number, value in self.map_score(one, mask).items():
+                    scores[f"{kind}_{number}{suffix}"] = value
+        return Evidence(maps=maps, scores=scores, features=features)
+
+    def _features(self, images: torch.Tensor, names: list[str]) -> list[dict[str, float]]:
+        latent = self.network.encode(images)  # type: ignore[operator]
+        if not isinstance(latent, torch.Tensor) or latent.ndim not in (2, 4):
+            got = tuple(latent.shape) if isinstance(latent, torch.Tensor) else type(latent).__name__
+            raise ValueError(f"encode must return one tensor (N, K) or (N, K, h, w), got {got}")
+        latent = latent.float()
+        if latent.ndim == 4:
+            latent = nn.functional.adaptive_avg_pool2d(latent, self.latent_pool).flatten(1)
+        latent = latent.cpu()
+        _demand_finite(latent, names, "the network's latent")
+        width = max(3, len(str(latent.shape[1] - 1)))
+        return [{f"latent_{index:0{width}d}": value for index, value in enumerate(row)} for row in latent.tolist()]
+
+    def _encodes(self) -> bool:
+        return callable(getattr(self.network, "encode", None))
+
+    def _on_device(self, images: torch.Tensor) -> torch.Tensor:
+        if self.device is not None:
+            self.network.to(self.device)
+            return images.to(self.device)
+        parameter = next(self.network.parameters(), None)
+        return images if parameter is None else images.to(parameter.device)
+
+    def _batches(self, cases: Iterable[Mapping[str, Any]], size: int) -> Iterator[tuple[torch.Tensor, list[str]]]:
+        """Stacks of at most ``size`` neighbouring cases whose images share a shape."""
+        loaded = ((self._image(case), _case_name(case)) for case in cases)
+        for _, run in groupby(loaded, key=lambda pair: pair[0].shape):
+            while batch := list(islice(run, size)):
+                yield torch.stack([image for image, _ in batch]), [name for _, name in batch]
+
+    def _image(self, case: Mapping[str, Any]) -> torch.Tensor:
+        """The case's image as a plain float32 tensor (C, H, W) on the CPU, checked."""
+        image = case[keys.IMAGE]
+        plain = image.as_tensor() if hasattr(image, "as_tensor") else torch.as_tensor(image)
+        plain = plain.detach().to("cpu", torch.float32)
+        if plain.ndim != 3 or plain.shape[0] != len(self.modalities):
+            raise InputError.about(
+                _case_name(case),
+                f"image of shape {tuple(plain.shape)} has not the channels {', '.join(self.modalities)}",
+                "give (C, H, W) with one channel a modality",
+            )
+        _demand_finite(plain[None], [_case_name(case)], "the image")
+        return plain
+
+
+class _Detector(Protocol):
+    """What :class:`LatentScorer` asks of a one-class detector."""
+
+    def fit(self, X: Any, feature_names: Sequence[str] | None = None) -> Any: ...  # noqa: N803
+
+    def decision_function(self, X: Any) -> np.ndarray: ...  # noqa: N803
+
+
+class LatentScorer:
+    """How unusual a case's latent is among those of the normals, by a one-class detector.
+
+    Args:
+        reconstruction_scorer: gives the latent features; its network must have ``encode``.
+        detector: scikit-learn shape, e.g. :class:`monai_ctmri.detection.outlier.OutlierDetector`; ``fit`` fits it.
+        name: name of the score.
+    """
+
+    def __init__(self, reconstruction_scorer: ReconstructionScorer, detector: _Detector, name: str = "latent") -> None:
+        self.reconstruction_scorer = reconstruction_scorer
+        self.detector = detector
+        self.name = name
+
+    def fit(self, normal_cases: Iterable[Mapping[str, Any]]) -> LatentScorer:
+        """Fit the detector on the features of at least two normal cases.
+
+        Raises:
+            InputError: too few cases, or what :meth:`ReconstructionScorer.latent_features` refuses.
+        """
+        features = self.reconstruction_scorer.latent_features(normal_cases)
+        if len(features) < 2:
+            raise InputError.about(
+                f"score {self.name}", f"{len(features)} normal cases to fit on", "give at least 2 normal cases"
+            )
+        columns = list(features[0])
+        self.detector.fit(np.array([[row[column] for column in columns] for row in features]), feature_names=columns)
+        return self
+
+    def score(self, case: Mapping[str, Any]) -> Evidence:
+        """Judge one case by the detector's ``decision_function``."""
+        features = self.reconstruction_scorer.latent_features([case])[0]
+        value = self.detector.decision_function(np.array([list(features.values())]))[0]
+        return Evidence(scores={self.name: float(value)})
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Switch to evaluation; put every module's own flag back, so that a frozen layer stays frozen."""
+    flags = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def _demand_finite(stack: torch.Tensor, names: list[str], what: str) -> None:
+    for one, name in zip(stack, names, strict=True):
+        if not torch.isfinite(one).all():
+            raise InputError.about(name, f"{what} holds NaN or infinity", "check its preprocessing and the weights")
+
+
+def _case_name(case: Mapping[str, Any]) -> str:
+    return str(case.get(keys.CASE, "case without a name"))

@@ -1,0 +1,224 @@
+"""Random intensity changes for training, drawn for each modality on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+
+
+import numpy as np
+import torch
+from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
+from monai.data import get_track_meta
+from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+
+__all__ = [
+    "RandIntensityVariation",
+    "RandIntensityVariationD",
+    "RandIntensityVariationDict",
+    "RandIntensityVariationd",
+    "RandNoiseInjection",
+    "RandNoiseInjectionD",
+    "RandNoiseInjectionDict",
+    "RandNoiseInjectiond",
+]
+
+
+def _interval(name: str, value: tuple[float, float], least: float = -np.inf) -> tuple[float, float]:
+    low, high = (float(end) for end in value)
+    if not least <= low <= high:
+        raise ValueError(f"{name} must be (low, high) with {least} <= low <= high, got {value}.")
+    return low, high
+
+
+def _finish(out: torch.Tensor, source: torch.Tensor) -> NdarrayOrTensor:
+    """Clip to [0, 1], put exact 0 (air, missing modality) back, and return with the meta of ``source``."""
+    out = torch.where(torch.as_tensor(source) == 0, torch.zeros_like(out), out.clamp(0.0, 1.0))
+    return convert_to_dst_type(out, source, dtype=torch.float32)[0]
+
+
+class RandNoiseInjection(RandomizableTransform):
+    """Add Gaussian noise of a random standard deviation to an image in [0, 1].
+
+    ``y = clip(x + s e, 0, 1)`` with ``e`` ~ N(0, 1) a pixel and ``s`` ~ U(std) a channel; pixels that are exactly 0
+    stay 0, so that air and a missing modality remain recognisable. (MONAI's ``RandGaussianNoise`` neither clips nor
+    keeps the background.)
+
+    Args:
+        prob: probability of any change. Defaults to 0.1.
+        std: interval of the standard deviation, in units of the [0, 1] range. Defaults to (0, 0.05).
+
+    Raises:
+        ValueError: when ``std`` is no interval of non-negative numbers.
+    """
+
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
+
+    def __init__(self, prob: float = 0.1, std: tuple[float, float] = (0.0, 0.05)) -> None:
+        super().__init__(prob)
+        self.std = _interval("std", std, 0.0)
+        self._noise = np.zeros(())
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw the noise for an image of the shape of ``data``."""
+        super().randomize(None)
+        if self._do_transform:
+            std = self.R.uniform(*self.std, size=(len(data), *[1] * (data.ndim - 1)))
+            self._noise = std * self.R.standard_normal(size=tuple(data.shape))
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        """Change ``img`` (C, spatial...) in [0, 1]; the result is float32 of the same shape in [0, 1]."""
+        source = convert_to_tensor(img, dtype=torch.float32, track_meta=get_track_meta())
+        if randomize:
+            self.randomize(source)
+        if not self._do_transform:
+            return source
+        return _finish(source + convert_to_dst_type(self._noise, source, dtype=torch.float32)[0], source)
+
+
+class RandIntensityVariation(RandomizableTransform):
+    """Change gain, offset and contrast curve of an image in [0, 1] at random, as scanners and windows do.
+
+    ``y = clip(g x**c + b, 0, 1)`` with gain ``g``, shift ``b`` and exponent ``c`` drawn a channel; pixels that are
+    exactly 0 stay 0. Gain and shift are uniform in their intervals; ``log c`` is, so that brightening and darkening
+    are equally likely.
+
+    Args:
+        prob: probability of any change. Defaults to 0.1.
+        gain: interval of ``g``. Defaults to (0.9, 1.1).
+        shift: interval of ``b``, in units of the [0, 1] range. Defaults to (-0.05, 0.05).
+        gamma: interval of ``c``, above 0. Defaults to (0.8, 1.25).
+
+    Raises:
+        ValueError: when an interval is out of order or ``gain`` or ``gamma`` is not positive.
+    """
+
+    backend = [TransformBackends.TORCH]  # noqa: RUF012  (the type MONAI declares)
+
+    def __init__(
+        self,
+        prob: float = 0.1,
+        gain: tuple[float, float] = (0.9, 1.1),
+        shift: tuple[float, float] = (-0.05, 0.05),
+        gamma: tuple[float, float] = (0.8, 1.25),
+    ) -> None:
+        super().__init__(prob)
+        smallest = float(np.finfo(np.float32).tiny)
+        self.gain = _interval("gain", gain, smallest)
+        self.shift = _interval("shift", shift)
+        self.gamma = _interval("gamma", gamma, smallest)
+        self._drawn = np.zeros((3, 0))
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw gain, shift and exponent for each channel of ``data``."""
+        super().randomize(None)
+        if self._do_transform:
+            channels = len(data)
+            self._drawn = np.stack(
+                [
+                    self.R.uniform(*self.gain, size=channels),
+                    self.R.uniform(*self.shift, size=channels),
+                    np.exp(self.R.uniform(math.log(self.gamma[0]), math.log(self.gamma[1]), size=channels)),
+                ]
+            )
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        """Change ``img`` (C, spatial...) in [0, 1]; the result is float32 of the same shape in [0, 1]."""
+        source = convert_to_tensor(img, dtype=torch.float32, track_meta=get_track_meta())
+        if randomize:
+            self.randomize(source)
+        if not self._do_transform:
+            return source
+        drawn = self._drawn.reshape(3, -1, *[1] * (source.ndim - 1))
+        gain, shift, gamma = (convert_to_dst_type(each, source, dtype=torch.float32)[0] for each in drawn)
+        return _finish(gain * source.clamp(min=0.0) ** gamma + shift, source)
+
+
+class _IndependentKeys(RandomizableTransform, MapTransform):
+    """A random transform applied to several entries with a draw of its own for each, all from one random state."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        transform: RandNoiseInjection | RandIntensityVariation,
+        prob: float,
+        allow_missing_keys: bool,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        self.transform = transform
+        self.transform.set_random_state(state=self.R)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> _IndependentKeys:
+        """Set the one random state shared with the array transform. See also: monai.transforms.Randomizable."""
+        super().set_random_state(seed, state)
+        self.transform.set_random_state(state=self.R)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        """Change the entries of ``keys``, each with probability ``prob`` and parameters of its own."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            self.randomize(None)
+            if self._do_transform:
+                d[key] = self.transform(d[key])
+            else:
+                d[key] = convert_to_tensor(d[key], dtype=torch.float32, track_meta=get_track_meta())
+        return d
+
+
+class RandNoiseInjectiond(_IndependentKeys):
+    """Dictionary-based wrapper of :py:class:`RandNoiseInjection`.
+
+    Whether and how an entry changes is drawn for each key on its own: the noise of CT says nothing about that of MRI.
+
+    Args:
+        keys: entries that hold images. See also: MapTransform.
+        prob: probability of any change, a key. Defaults to 0.1.
+        std: interval of the standard deviation. Defaults to (0, 0.05).
+        allow_missing_keys: don't raise when a key is missing. Defaults to False.
+    """
+
+    backend = RandNoiseInjection.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 0.1,
+        std: tuple[float, float] = (0.0, 0.05),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, RandNoiseInjection(1.0, std), prob, allow_missing_keys)
+
+
+class RandIntensityVariationd(_IndependentKeys):
+    """Dictionary-based wrapper of :py:class:`RandIntensityVariation`.
+
+    Whether and how an entry changes is drawn for each key on its own: the two modalities come from two scanners.
+
+    Args:
+        keys: entries that hold images. See also: MapTransform.
+        prob: probability of any change, a key. Defaults to 0.1.
+        gain: interval of the gain. Defaults to (0.9, 1.1).
+        shift: interval of the shift. Defaults to (-0.05, 0.05).
+        gamma: interval of the exponent. Defaults to (0.8, 1.25).
+        allow_missing_keys: don't raise when a key is missing. Defaults to False.
+    """
+
+    backend = RandIntensityVariation.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 0.1,
+        gain: tuple[float, float] = (0.9, 1.1),
+        shift: tuple[float, float] = (-0.05, 0.05),
+        gamma: tuple[float, float] = (0.8, 1.25),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, RandIntensityVariation(1.0, gain, shift, gamma), prob, allow_missing_keys)
+
+
+RandNoiseInjectionD = RandNoiseInjectionDict = RandNoiseInjectiond
+RandIntensityVariationD = RandIntensityVariationDict = RandIntensityVariationd
