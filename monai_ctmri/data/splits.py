@@ -41,9 +41,9 @@ def assign_splits(
     """Give every subject, with all of its cases, to one part; earlier splits are replaced.
 
     A subject with an abnormal case, or with a case of unknown label, goes to the test part: nothing but normal anatomy
-    may be learnt from. The normal subjects are shuffled and divided by the largest-remainder method, earlier parts first
-    on a tie; a part with a share above 0 gets at least one. The result depends on the names of the subjects and the
-    seed, not on the order of the rows.
+    may be learnt from. The normal subjects are shuffled and divided by the largest-remainder method; on a tie the
+    earlier part wins, and a part with a share above 0 gets at least one. The result depends on the names of the
+    subjects and the seed, not on the order of the rows.
 
     Args:
         manifest: cases with labels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import os
 from collections.abc import Callable
@@ -81,8 +82,8 @@ def read_pixels(path: str | os.PathLike[str], *, max_voxels: int = MAX_VOXELS, s
         slices_only: refuse arrays that are more than one slice, by their header.
 
     Returns:
-        Pictures as (H, W) or (H, W, channels); arrays and NIfTI in their stored axes, trailing axes of length 1
-        removed. Real finite numbers.
+        Pictures as (H, W) or (H, W, channels); arrays and NIfTI in their stored axes, those of length 1 dropped down to
+        two. Real finite numbers.
 
     Raises:
         InputError: when the file is missing, a folder, of no supported suffix, broken, cut off, empty, too large, or
@@ -142,11 +143,16 @@ def _read_array(path: Path, max_voxels: int, slices_only: bool) -> np.ndarray:
 def _read_nifti(path: Path, max_voxels: int, slices_only: bool) -> np.ndarray:
     image = _open_nifti(path)
     shape = _check_shape(path, image.shape, max_voxels)
-    if slices_only and len(shape) != 2:
+    if slices_only and (len(shape) != 2 or any(length > 1 for length in image.shape[3:])):
         raise InputError.about(path, f"a volume of shape {image.shape}, not one slice", _NO_SLICE)
     pixels = np.asarray(image.dataobj)
     if pixels.dtype.kind not in "biuf":
         raise InputError.about(path, f"holds {pixels.dtype}, not real numbers", "save integers or floating point")
+    if _suffix(path) == ".nii.gz":
+        # The checksum stands behind the voxels, where the reader stops: read on, so that damaged voxels are noticed.
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass
     return pixels.reshape(shape)
 
 
@@ -158,14 +164,14 @@ def _open_nifti(path: Path) -> Any:
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], max_voxels: int) -> tuple[int, ...]:
-    """Return the shape without axes of length 1 behind the second, or refuse it."""
+    """Return the shape with axes of length 1 dropped, first ones first, down to two; or refuse it."""
     if 0 in shape or len(shape) < 2:
         raise InputError.about(path, f"an array of shape {shape} holds no slice", "save one slice as (H, W)")
     if math.prod(int(length) for length in shape) > max_voxels:
         raise InputError.about(path, f"shape {shape} exceeds {max_voxels} voxels", "crop or resample it")
     kept = list(shape)
-    while len(kept) > 2 and kept[-1] == 1:
-        kept.pop()
+    while len(kept) > 2 and 1 in kept:
+        kept.remove(1)
     return tuple(kept)
 
 
@@ -176,11 +182,12 @@ def _slice_size(path: Path, max_voxels: int) -> tuple[int, int]:
     from nibabel.orientations import io_orientation
 
     # World axis (0 left-right, 1 posterior-anterior, 2 inferior-superior) that each voxel axis runs along.
-    world = io_orientation(_open_nifti(path).affine)[:2, 0]
-    if set(world.tolist()) != {0, 1}:
+    image = _open_nifti(path)
+    world = io_orientation(image.affine)[:, 0].tolist()
+    lengths = (*image.shape, 1)[:3]
+    if sorted(world) != [0, 1, 2] or lengths[world.index(2)] != 1:
         raise InputError.about(path, "its affine says that the slice is not axial", _NO_SLICE)
-    across, down = (int(np.flatnonzero(world == axis)[0]) for axis in (0, 1))
-    return shape[down], shape[across]
+    return lengths[world.index(1)], lengths[world.index(0)]
 
 
 def _files_of(case: Case) -> dict[str, Path]:

@@ -19,10 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class BestModelKeeper:
-    """Save the network's weights whenever a validation error is the lowest so far; stop after ``patience`` validations without that.
+    """Save the network's weights at each new lowest validation error; end a training that finds none any more.
 
-    MONAI's CheckpointSaver keeps its best value across a resume only by putting its own state into the model file, which then is no
-    plain state dictionary; MONAI's EarlyStopHandler cannot be saved at all. This one keeps both in its ``state_dict``.
+    MONAI's CheckpointSaver keeps its best value across a resume only by putting its own state into the model file,
+    which then is no plain state dictionary; MONAI's EarlyStopHandler cannot be saved at all. This one keeps both in its
+    ``state_dict``.
 
     Attach it to the trainer after MONAI's ValidationHandler.
 
@@ -78,7 +79,9 @@ class BestModelKeeper:
         return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state; a training that had stopped early stops again."""
+        """Take over a state whose weights are still there; a training that had stopped early stops again."""
+        if not self.path.is_file():
+            return  # the weights that the state speaks of are gone: whatever comes next is the best there is
         self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
         self.waited = int(state["waited"])
         self.validator.state.best_metric = self.best

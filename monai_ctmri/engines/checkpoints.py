@@ -32,7 +32,8 @@ def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
 
 
 def save_weights(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a state dictionary, atomically and in the pickle-free form that ``torch.load(weights_only=True)`` accepts."""
+    """Write a state dictionary, atomically and in the pickle-free form that ``torch.load(weights_only=True)``
+    accepts."""
     with write_atomically(path) as temporary:
         torch.save(dict(content), temporary)
 
@@ -45,15 +46,16 @@ def unwrapped(network: torch.nn.Module) -> torch.nn.Module:
 class ResumableCheckpoint:
     """Save the whole training after each epoch; start from the newest checkpoint when there is one.
 
-    MONAI's CheckpointSaver writes in place (a kill leaves a half file) and its CheckpointLoader needs a fixed name; here writing is
-    atomic, an unreadable file gives way to the one before it, and the first process writes for all.
+    MONAI's CheckpointSaver writes in place (a kill leaves a half file) and its CheckpointLoader needs a fixed name;
+    here writing is atomic, an unreadable file gives way to the one before it, and the first process writes for all.
 
     Attach it after the handlers whose state it keeps (validation, best model), so that it sees the epoch's outcome.
 
     Args:
         folder: where ``checkpoint_epoch=N.pt`` go.
         objects: by name, what has ``state_dict`` and ``load_state_dict``: network, optimizer, best model keeper.
-        resume: False starts anew and removes the checkpoints of an earlier run, which would else be continued next time.
+        resume: False starts anew and removes the checkpoints of an earlier run, which would else be continued next
+            time.
         keep: how many of the newest checkpoints to keep.
     """
 
@@ -112,7 +114,6 @@ class ResumableCheckpoint:
         logger.info("Continuing after epoch %d from %s", epoch, path)
         if engine.state.max_epochs is not None and epoch >= engine.state.max_epochs:
             logger.info("Nothing left to train: %d of %d epochs are done", epoch, engine.state.max_epochs)
-            engine.terminate()
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -129,7 +130,9 @@ def _latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             content = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(content, dict) or _TRAINER not in content:
                 raise ValueError("it is no training checkpoint")
-        except Exception as error:  # a damaged file raises nearly anything: EOFError, RuntimeError, UnpicklingError, OSError
+        except (
+            Exception
+        ) as error:  # a damaged file raises nearly anything: EOFError, RuntimeError, UnpicklingError, OSError
             logger.warning("%s cannot be read and is passed over: %s", path, str(error).partition("\n")[0])
         else:
             return path, content

@@ -14,8 +14,8 @@ __all__ = ["AutocastInferer"]
 class AutocastInferer(SimpleInferer):
     """Run the network under bfloat16 autocast on the device of its input, and return float32.
 
-    bfloat16 needs no gradient scaling. On a CPU with AVX512-BF16 or AMX it halves the time of a training step of the convolutional
-    autoencoder; on one without, it is slower than float32.
+    bfloat16 needs no gradient scaling. On a CPU with AVX512-BF16 or AMX it halves the time of a training step of the
+    convolutional autoencoder; on one without, it is slower than float32.
 
     Args:
         enabled: False runs in the precision of the input.

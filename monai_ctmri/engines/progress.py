@@ -13,7 +13,8 @@ __all__ = ["TrainingProgress"]
 class TrainingProgress:
     """Show a bar an epoch with the loss of the last batch.
 
-    Ignite's bar has to be told where the loss is: a MONAI trainer's output is a list with one dictionary an item, not a number.
+    Ignite's bar has to be told where the loss is: a MONAI trainer's output is a list with one dictionary an item, not a
+    number.
 
     Args:
         disable: None shows the bar on a terminal only, so that log files stay readable; True never shows it.

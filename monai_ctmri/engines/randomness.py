@@ -21,7 +21,7 @@ def preserved_random_state() -> Iterator[None]:
 
     Some libraries reseed the whole process in a constructor; inside this context that stays without consequence.
     """
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state to keep is the global one
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         try:
@@ -34,8 +34,8 @@ def preserved_random_state() -> Iterator[None]:
 class SeededEpochs:
     """Reseed torch and the random transforms at the start of each epoch, from the seed and the epoch's number.
 
-    So a training that was cut off and resumed draws the same batches and augmentations as one that ran through, and the result of an
-    epoch does not depend on what else drew random numbers before.
+    So a training that was cut off and resumed draws the same batches and augmentations as one that ran through, and the
+    result of an epoch does not depend on what else drew random numbers before.
 
     Args:
         seed: the seed of the run.
@@ -54,7 +54,8 @@ class SeededEpochs:
         """Reseed for the epoch that starts."""
         rank = getattr(engine.state, "rank", 0)
         seed = int(np.random.SeedSequence([self.seed, engine.state.epoch]).generate_state(1)[0])
-        # One seed for all processes shuffles alike (the distributed sampler needs no torch seed); the rank varies augmentation.
+        # One seed for all processes shuffles alike (the distributed sampler needs no torch seed); the rank varies
+        # augmentation.
         torch.manual_seed(seed)
         if self.dataset is not None:
             set_rnd(self.dataset, (seed + rank) % 2**32)

@@ -30,7 +30,9 @@ def find_weights(output_dir: str | os.PathLike[str], bundle_root: str | os.PathL
             logger.info("Using %s weights: %s", whose, path)
             return path
     missing = Path(output_dir) / _WEIGHTS
-    raise InputError.about(missing, "no trained weights here nor in the bundle", "train first, or give --output_dir of a run")
+    raise InputError.about(
+        missing, "no trained weights here nor in the bundle", "train first, or give --output_dir of a run"
+    )
 
 
 class RunWeights:

@@ -64,8 +64,9 @@ def compare_methods(
         One dictionary a method: ``name``, ``n_normal``, ``n_abnormal``, ``n_subjects``; ``auroc`` (the fields of
         :class:`~monai_ctmri.evaluation.statistics.Interval`); ``average_precision`` (``value`` and ``prevalence``);
         ``sensitivity_at_95_specificity``; ``paired_win_rate`` and ``n_pairs``; ``by_kind`` (kind to ``auroc`` and
-        ``n``); ``macro_auroc``, the mean over kinds, and ``macro_auroc_interval``; ``reasons``, from the name of a field
-        that is None to why (dictionaries hold a ``reason`` of their own). A method that lacks a finite score for any case is None throughout: on fewer cases it would not compare.
+        ``n``); ``macro_auroc``, the mean over kinds, and ``macro_auroc_interval``; ``reasons``, from the name of a
+        field that is None to why (dictionaries hold a ``reason`` of their own). A method that lacks a finite score for
+        any case is None throughout: on fewer cases it would not compare.
 
     Raises:
         InputError: no row, a field missing, a case twice, a label that is not 0 or 1, a normal with a kind, a twin that
@@ -165,7 +166,8 @@ def label_shuffle(
         ``mean``, ``low`` and ``high`` (the middle 95 % of the draws), ``draws`` (those that held both classes).
 
     Raises:
-        ValueError: as :func:`monai_ctmri.evaluation.metrics.auroc`, no shuffle with both classes, or lengths that differ.
+        ValueError: as :func:`monai_ctmri.evaluation.metrics.auroc`, no shuffle with both classes, or lengths that
+            differ.
     """
     auroc(labels, scores)  # the same complaints about the same input
     truth = np.asarray(labels).ravel().astype(bool)
@@ -219,7 +221,7 @@ def head_area_auroc(
         repeats: as :func:`~monai_ctmri.evaluation.statistics.cluster_bootstrap`.
 
     Returns:
-        The fields of the interval, ``limit`` and ``passes``: whether the AUROC is under the limit in both directions, for
+        The fields of the interval, ``limit`` and ``passes``: whether the AUROC is under the limit in both directions:
         a head that shrinks gives an anomaly away as well as one that grows.
 
     Raises:

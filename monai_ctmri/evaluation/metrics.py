@@ -123,8 +123,8 @@ def precision_recall_points(
         scores: ``[N]``, finite.
 
     Returns:
-        Precision ``[P + 1]``, recall ``[P + 1]`` (falling) and threshold ``[P]`` (rising). Draw as steps: linear segments
-        overstate the area.
+        Precision ``[P + 1]``, recall ``[P + 1]`` (falling) and threshold ``[P]`` (rising). Draw as steps: linear
+        segments overstate the area.
 
     Raises:
         ValueError: as :func:`auroc`.

@@ -71,8 +71,9 @@ def cluster_bootstrap(
 ) -> Interval:
     """Bootstrap interval of any statistic, subjects being the unit.
 
-    A resample on which the statistic is undefined (it raises ``ValueError`` or is not finite, as with one class only) is
-    drawn again and counted. To compare two methods, pass both score arrays and let the statistic return the difference.
+    A resample on which the statistic is undefined (it raises ``ValueError`` or is not finite, as with one class only)
+    is drawn again and counted. To compare two methods, pass both score arrays and let the statistic return the
+    difference.
 
     Source: Efron, JASA 82 (1987), the bias-corrected and accelerated (BCa) interval with a jackknife over subjects;
     Field and Welsh, JRSS-B 69 (2007), for resampling clusters.

@@ -13,21 +13,22 @@ __all__ = ["ConvolutionalAutoencoder"]
 class ConvolutionalAutoencoder(nn.Module):
     """Reconstruct slices through a bottleneck of a quarter of their height and width.
 
-    Three 3x3 convolutions with ReLU (``channels`` wide) and two 2x2 max poolings lead to the latent, a mirrored decoder with
-    nearest-neighbour upsampling and a final sigmoid leads back, so the prediction lies in (0, 1) like the input. Trained on normal
-    slices with the mean squared error, it reconstructs abnormal tissue worse than normal tissue (Baur et al., "Autoencoders for
-    unsupervised anomaly segmentation in brain MR images", Medical Image Analysis 69, 2021, is a review of the family).
+    Three 3x3 convolutions with ReLU (``channels`` wide) and two 2x2 max poolings lead to the latent, a mirrored decoder
+    with nearest-neighbour upsampling and a final sigmoid leads back, so the prediction lies in (0, 1) like the input.
+    Trained on normal slices with the mean squared error, it reconstructs abnormal tissue worse than normal tissue (Baur
+    et al., "Autoencoders for unsupervised anomaly segmentation in brain MR images", Medical Image Analysis 69, 2021, is
+    a review of the family).
 
     Args:
         in_channels: number of image channels: 2 for CT and MRI, 1 for one of them.
         channels: widths of the three convolutions of the encoder.
-        latent_dim: None keeps the latent a map ``[N, channels[2], H/4, W/4]``; a number adds a dense latent of that length (one
-            linear layer in, one out). The dense latent ties the network to one ``spatial_size``.
+        latent_dim: None keeps the latent a map ``[N, channels[2], H/4, W/4]``; a number adds a dense latent of that
+            length (one linear layer in, one out). The dense latent ties the network to one ``spatial_size``.
         spatial_size: (height, width) of the images, both divisible by 4; needed with ``latent_dim`` only.
 
     Raises:
-        ValueError: when a number is not positive, when ``latent_dim`` comes without ``spatial_size``, or when an image size is not
-            divisible by 4.
+        ValueError: when a number is not positive, when ``latent_dim`` comes without ``spatial_size``, or when an image
+            size is not divisible by 4.
 
     Example:
         >>> network = ConvolutionalAutoencoder(in_channels=2)
@@ -86,7 +87,10 @@ class ConvolutionalAutoencoder(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Start at a dark image: from grey, the mostly black target drives the sigmoid into saturation, where MSE has no gradient."""
+        """Start at a dark image.
+
+        From grey, the mostly black target drives the sigmoid into saturation, where the squared error has no gradient.
+        """
         convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         for convolution in convolutions:
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
@@ -95,10 +99,10 @@ class ConvolutionalAutoencoder(nn.Module):
         output = convolutions[-1]
         nn.init.xavier_uniform_(output.weight)
         if output.bias is not None:
-            nn.init.constant_(output.bias, -2.0)  # sigmoid(-2) = 0.12, about the mean of a brain slice with its background
+            nn.init.constant_(output.bias, -2.0)  # sigmoid(-2) = 0.12: about the mean of a slice and its background
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the latent of ``image`` [N, C, H, W]: [N, channels[2], H/4, W/4], or [N, latent_dim] for a dense latent.
+        """Return the latent of ``image`` [N, C, H, W]: [N, channels[2], H/4, W/4], or [N, latent_dim] if dense.
 
         Raises:
             ValueError: when H or W is not divisible by 4 or not the ``spatial_size`` of a dense latent.

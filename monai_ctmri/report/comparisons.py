@@ -106,7 +106,7 @@ def confusion_matrix(tp: int, fp: int, tn: int, fn: int, threshold: float | None
     from matplotlib.colors import to_rgb
 
     colours = figure_palette(theme)
-    figure = new_figure(theme, HALF_WIDTH, 3.7)
+    figure = new_figure(theme, HALF_WIDTH, 4.0)
     axes = draw_axes(figure, colours, grid="")
     counts = np.array([[tn, fp], [fn, tp]])
     totals = counts.sum(axis=1, keepdims=True)

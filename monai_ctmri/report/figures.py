@@ -58,7 +58,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 def _kind_colours(kinds: Sequence[str], colours: FigurePalette) -> dict[str, str]:
     """Normal keeps its colour; the kinds take the others in order."""
-    others = [colour for colour in colours.cycle if colour not in (colours.normal, colours.cycle[6])]
+    # The second blue of the cycle would be taken for normal.
+    others = [colour for colour in colours.cycle if colour not in (colours.normal, colours.cycle[5])]
     return {kind: others[index % len(others)] for index, kind in enumerate(kinds)}
 
 
@@ -212,7 +213,7 @@ def latent_view(
     left, right = draw_axes(figure, colours, grid[0], grid="both"), draw_axes(figure, colours, grid[1])
     for index, kind in enumerate([NORMAL_KIND, *others]):
         at = names == kind
-        size, opacity = (16, 0.4) if kind == NORMAL_KIND else (26, 0.85)
+        size, opacity = (16, 0.5) if kind == NORMAL_KIND else (26, 0.85)
         marker = _MARKERS[index % len(_MARKERS)]
         label = f"{kind} ({at.sum()})"
         left.scatter(
@@ -249,7 +250,7 @@ def p_value_histogram(normal_p: Sequence[float], abnormal_p: Sequence[float], *,
         theme: ``light`` or ``dark``.
     """
     colours = figure_palette(theme)
-    figure = new_figure(theme, HALF_WIDTH, 3.5)
+    figure = new_figure(theme, HALF_WIDTH, 4.0)
     axes = draw_axes(figure, colours)
     edges = np.linspace(0, 1, 21)
     _share_bars(axes, finite(normal_p), edges, colours.normal, "normal")
@@ -283,7 +284,7 @@ def calibration_curve(
     colours = figure_palette(theme)
     same_length("calibration curve", alphas, realised, low, high)
     nominal, rate, bottom, top = (np.asarray(column, float) for column in (alphas, realised, low, high))
-    figure = new_figure(theme, HALF_WIDTH, 4.4)
+    figure = new_figure(theme, HALF_WIDTH, 4.0)
     axes = draw_axes(figure, colours, grid="both", aspect="equal")
     reach = 1.08 * float(np.nanmax(np.concatenate([nominal, top, [0.01]])))
     axes.plot([0, reach], [0, reach], color=colours.muted, linewidth=1.2, linestyle=(0, (2, 3)), label="as asked for")

@@ -153,7 +153,7 @@ def heatmap_panel(cases: Sequence[Mapping[str, Any]], vmax: float, *, theme: str
     columns = _columns(cases)
     width = min(_ROW_HEIGHT * len(columns) + _LABEL_WIDTH + _BAR_WIDTH, _PANEL_WIDTH)
     cell = (width - _LABEL_WIDTH - _BAR_WIDTH) / len(columns)
-    figure = new_figure(theme, width, cell * len(cases) + 0.5, pads=0.03)
+    figure = new_figure(theme, width, 0.97 * cell * len(cases) + 0.4, pads=0.03)
     grid = figure.add_gridspec(len(cases), len(columns) + 2, width_ratios=[_LABEL_WIDTH, *[cell] * len(columns), 0.14])
     for row, case in enumerate(cases):
         images = case.get("images") or {}

@@ -1,4 +1,4 @@
-"""What a network fails to reconstruct, and how unusual its latent is: the evidence of every autoencoder-like network."""
+"""What a network fails to reconstruct, and how unusual its latent is: the evidence of any autoencoder-like network."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ReconstructionScorer:
 
     For each kind: maps ``<kind>`` (mean over the modalities) and ``<kind>_<modality>``; scores ``<kind>_mean``,
     ``<kind>_top``, ``<kind>_mean_<modality>`` and ``<kind>_top_<modality>`` from :class:`MapScore` within
-    :class:`HeadMask` of the image. Features ``latent_000``, ... come from ``network.encode`` where the network has it: a
-    dense latent [1, K] as it is, a map [1, K, h, w] after adaptive average pooling, channel by channel.
+    :class:`HeadMask` of the image. Features ``latent_000``, ... come from ``network.encode`` where the network has it:
+    a dense latent [1, K] as it is, a map [1, K, h, w] after adaptive average pooling, channel by channel.
 
     The network runs in ``eval()`` under ``torch.inference_mode``; each module's training flag is put back afterwards.
 
@@ -77,7 +77,7 @@ class ReconstructionScorer:
         return self.score_batch([case])[0]
 
     def score_batch(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[Evidence]:
-        """Judge cases ``batch_size`` at a time, in their order; the evidence is that of :meth:`score` up to rounding."""
+        """Judge cases ``batch_size`` at a time, in their order; the evidence equals :meth:`score` up to rounding."""
         return [evidence for batch in self._batches(cases, batch_size) for evidence in self._score_stack(*batch)]
 
     def latent_features(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[dict[str, float]]:

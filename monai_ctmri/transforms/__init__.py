@@ -1,7 +1,25 @@
-"""A case -> tensors: loading, intensities, masks, augmentation and residual maps as MONAI transforms."""
+"""A case -> tensors: loading, intensities, masks, symmetry, augmentation, injected anomalies and residual maps."""
 
 from __future__ import annotations
 
+from .anomalies import (
+    ANOMALY,
+    InjectHemorrhageD,
+    InjectHemorrhaged,
+    InjectHemorrhageDict,
+    InjectInfarctD,
+    InjectInfarctd,
+    InjectInfarctDict,
+    InjectTumourD,
+    InjectTumourd,
+    InjectTumourDict,
+    InjectWrongPairD,
+    InjectWrongPaird,
+    InjectWrongPairDict,
+    LesionTransform,
+    abnormal_twins,
+    assert_families_unseen,
+)
 from .augmentation import (
     RandIntensityVariation,
     RandIntensityVariationD,
@@ -17,8 +35,21 @@ from .ct import WindowCT, WindowCTD, WindowCTd, WindowCTDict
 from .loading import LoadMask, LoadMaskD, LoadMaskd, LoadMaskDict, LoadSlice, LoadSliceD, LoadSliced, LoadSliceDict
 from .mri import NormalizeMRI, NormalizeMRID, NormalizeMRId, NormalizeMRIDict
 from .residual import MapScore, ResidualMap, ResidualMapD, ResidualMapd, ResidualMapDict
+from .symmetry import (
+    MidsagittalAlign,
+    MidsagittalAlignD,
+    MidsagittalAlignd,
+    MidsagittalAlignDict,
+    MirrorDifference,
+    MirrorDifferenceD,
+    MirrorDifferenced,
+    MirrorDifferenceDict,
+    align_midsagittal,
+    find_midline,
+)
 
 __all__ = [
+    "ANOMALY",
     "BrainMask",
     "BrainMaskD",
     "BrainMaskDict",
@@ -27,6 +58,19 @@ __all__ = [
     "HeadMaskD",
     "HeadMaskDict",
     "HeadMaskd",
+    "InjectHemorrhageD",
+    "InjectHemorrhageDict",
+    "InjectHemorrhaged",
+    "InjectInfarctD",
+    "InjectInfarctDict",
+    "InjectInfarctd",
+    "InjectTumourD",
+    "InjectTumourDict",
+    "InjectTumourd",
+    "InjectWrongPairD",
+    "InjectWrongPairDict",
+    "InjectWrongPaird",
+    "LesionTransform",
     "LoadMask",
     "LoadMaskD",
     "LoadMaskDict",
@@ -36,6 +80,14 @@ __all__ = [
     "LoadSliceDict",
     "LoadSliced",
     "MapScore",
+    "MidsagittalAlign",
+    "MidsagittalAlignD",
+    "MidsagittalAlignDict",
+    "MidsagittalAlignd",
+    "MirrorDifference",
+    "MirrorDifferenceD",
+    "MirrorDifferenceDict",
+    "MirrorDifferenced",
     "NormalizeMRI",
     "NormalizeMRID",
     "NormalizeMRIDict",
@@ -56,4 +108,8 @@ __all__ = [
     "WindowCTD",
     "WindowCTDict",
     "WindowCTd",
+    "abnormal_twins",
+    "align_midsagittal",
+    "assert_families_unseen",
+    "find_midline",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 
-
 import numpy as np
 from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
 from monai.data import get_track_meta
@@ -28,7 +27,7 @@ __all__ = [
 
 _BONE = 0.99
 _CLOSINGS = (0.03, 0.06, 0.1, 0.15)
-_SMALLEST_INSIDE = 0.2
+_SMALLEST_INSIDE = 0.1
 _SCALP_AND_SKULL = 0.15
 
 
@@ -76,13 +75,13 @@ class HeadMask(Transform):
 class BrainMask(Transform):
     """Mask of the intracranial region.
 
-    From CT in a brain window, bone is what saturates (>= 0.99). Its gaps are closed (3 pixels), the region it
-    encloses is taken, bone is taken out, and of the rest the largest connected component with its holes filled is the
-    intracranial region.
+    From CT in a brain window, bone is what saturates (>= 0.99). Its gaps (sutures, the orbits' roof, the skull base)
+    are closed with a disk of 3 % of the head's equivalent radius sqrt(area / pi); of what bone then encloses, the
+    largest connected component with its holes filled is the intracranial region. Where that is smaller than 10 % of
+    the head, disks of 6, 10 and 15 % are tried. Blood or calcium that both saturates and touches bone counts as bone.
 
-    Where that region is smaller than 20 % of the head (no CT channel, an empty one, or a skull that is open on the
-    slice), the head mask is eroded by 15 % of its equivalent radius sqrt(area / pi) instead, about the thickness of
-    scalp and skull in an adult.
+    Where none of these gives a region (no CT channel, an empty one, a skull cut open by the field of view), the head
+    mask is eroded by 15 % of its equivalent radius instead, about the thickness of scalp and skull in an adult.
 
     Args:
         ct_channel: channel that holds CT, or None for MRI alone. Defaults to 0.
@@ -107,7 +106,7 @@ class BrainMask(Transform):
         head = _head(channels, self.threshold)
         radius = math.sqrt(head.sum() / math.pi)
         mask = np.zeros_like(head)
-        if self.ct_channel is not None and head.any():
+        if self.ct_channel is not None:
             mask = self._inside_skull(channels[self.ct_channel], radius, _SMALLEST_INSIDE * head.sum())
         if not mask.any():
             mask = ndimage.distance_transform_edt(np.pad(head, 1))[1:-1, 1:-1] > _SCALP_AND_SKULL * radius
@@ -116,6 +115,8 @@ class BrainMask(Transform):
     def _inside_skull(self, ct: np.ndarray, radius: float, smallest: float) -> np.ndarray:
         """Region enclosed by bone, with the least closing that makes it as large as ``smallest`` pixels; else empty."""
         bone = ct >= _BONE
+        if not bone.any():
+            return bone
         border = math.ceil(max(_CLOSINGS) * radius) + 1
         outside = ndimage.distance_transform_edt(np.pad(~bone, border, constant_values=True))
         for reach in (share * radius for share in _CLOSINGS):

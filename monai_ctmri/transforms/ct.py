@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
-
 import torch
 from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor, get_track_meta

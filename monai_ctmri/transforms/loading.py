@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.config.type_definitions import KeysCollection
 from monai.data import MetaTensor, NibabelReader, NumpyReader, PILReader, get_track_meta
-from monai.transforms import LoadImage, MapTransform, Transform
+from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple_rep
 
 from .. import keys as names
@@ -31,8 +31,8 @@ __all__ = [
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _JPEGS = (".jpg", ".jpeg")
+_NIFTIS = (".nii", ".nii.gz")
 _LARGEST_SIDE = 16384
-_REMEDY = "export the slice again as PNG, .npy or NIfTI"
 
 
 class _UnusableError(ValueError):
@@ -47,26 +47,34 @@ def _one_grey_channel(picture: Any) -> Any:
     return picture if picture.mode == "L" or picture.mode.startswith(("I", "F")) else picture.convert("L")
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    """Refuse what is no single slice before any of its values is read."""
-    sides = [side for side in shape if side != 1]
+def _check(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuse what is no single slice of numbers; called on headers, before a value is read."""
     if len(shape) < 2 or 0 in shape:
         raise _UnusableError(f"has shape {shape}, not a slice")
-    if len(sides) > 2:
+    if sum(side > 1 for side in shape) > 2:
         raise _UnusableError(f"has shape {shape}: a volume, not one slice")
-    if any(side > _LARGEST_SIDE for side in sides):
+    if max(shape) > _LARGEST_SIDE:
         raise _UnusableError(f"has shape {shape}: a side above {_LARGEST_SIDE} pixels")
+    if dtype.kind not in "biuf":
+        raise _UnusableError(f"holds values of type {dtype}, not real numbers")
+
+
+def _to_plane(array: np.ndarray) -> np.ndarray:
+    """Drop axes of length 1 from (1, H, W) or (H, W, 1) until two are left."""
+    while array.ndim > 2:
+        array = array.squeeze(axis=array.shape.index(1))
+    return array
 
 
 def _to_picture(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reorient a NIfTI slice to rows = anterior to posterior, columns = patient right to left; also its affine."""
-    array = array.reshape(*array.shape[:2], *array.shape[2:3]) if array.ndim > 2 else array[..., None]
+    array = array.reshape((*array.shape, 1)[:3])
     change = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
     affine = affine @ nib.orientations.inv_ornt_aff(change, array.shape)
     array = nib.orientations.apply_orientation(array, change)
     if array.shape[2] != 1:
         raise _UnusableError("is a coronal or sagittal slice by its affine, not an axial one")
-    return np.ascontiguousarray(array[..., 0].T), affine[:, [1, 0, 2, 3]]
+    return array[..., 0].T, affine[:, [1, 0, 2, 3]]
 
 
 class LoadSlice(Transform):
@@ -97,67 +105,62 @@ class LoadSlice(Transform):
         self._pictures = PILReader(converter=_one_grey_channel, reverse_indexing=False)
         self._arrays = NumpyReader()
         self._niftis = NibabelReader()
-        self._load = LoadImage(dtype=None)
 
     def __call__(self, path: str | PathLike[str]) -> torch.Tensor:
         """Load ``path``.
 
         Raises:
             InputError: when the file is missing, broken, pickled, of an unknown kind, not one axial slice, or holds
-                values that are not finite numbers.
+                values that are not finite.
         """
         try:
             pixels, meta = self._read(Path(path))
-        except InputError:
-            raise
         except FileNotFoundError as error:
             raise InputError.about(path, "no such file", "correct the path in the manifest") from error
         except _UnusableError as error:
             raise InputError.about(path, str(error), "give one file for each axial slice") from error
-        except Exception as error:  # broken bytes make readers raise OSError, SyntaxError, zlib.error ...
-            raise InputError.about(path, f"cannot be read ({type(error).__name__})", _REMEDY) from error
+        except Exception as error:  # broken bytes make readers raise OSError, SyntaxError, EOFError, zlib.error ...
+            problem = f"cannot be read as a slice ({type(error).__name__})"
+            raise InputError.about(path, problem, "replace the file or take the case out of the manifest") from error
         if not np.isfinite(pixels).all():
             raise InputError.about(path, "holds values that are not finite", "replace NaN and infinity by background")
         image = torch.from_numpy(pixels[None])
         return MetaTensor(image, affine=meta.pop("affine"), meta=meta) if get_track_meta() else image
 
     def _read(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return pixels (H, W) float32 and meta."""
+        """Return pixels (H, W) float32 and meta, ``affine`` among it."""
         if not path.exists():
             raise FileNotFoundError(path)
         name = path.name.lower()
+        stored = np.eye(4)
         if name.endswith(_PICTURES):
-            loaded = self._load(path, reader=self._pictures)
+            array, _ = self._pictures.get_data(self._pictures.read(path))
+            _check(array.shape, array.dtype)
+            windowed = array.dtype == np.uint8
         elif name.endswith(".npy"):
-            _check_shape(np.load(path, mmap_mode="r", allow_pickle=False).shape)
-            loaded = self._load(path, reader=self._arrays)
-        elif name.endswith((".nii", ".nii.gz")):
-            _check_shape(nib.load(path).shape)  # type: ignore[attr-defined]
-            loaded = self._load(path, reader=self._niftis)
-        else:
-            raise InputError.about(path, "is of a kind not known here", _REMEDY)
-        array = np.asarray(loaded)
-        _check_shape(array.shape)
-        if array.dtype.kind not in "biuf":
-            raise _UnusableError(f"holds values of type {array.dtype}, not real numbers")
-        shape, stored = array.shape, np.eye(4)
-        if name.endswith((".nii", ".nii.gz")):
-            stored = np.asarray(loaded.affine, dtype=float)
+            header = np.load(path, mmap_mode="r", allow_pickle=False)
+            _check(header.shape, header.dtype)
+            windowed = header.dtype == np.uint8
+            array, _ = self._arrays.get_data(self._arrays.read(path))
+        elif name.endswith(_NIFTIS):
+            image = self._niftis.read(path)
+            _check(image.shape, image.get_data_dtype())
             windowed = False
-            array, affine = _to_picture(array, stored)
+            array, header = self._niftis.get_data(image)
+            stored = np.asarray(header["affine"], dtype=float)
         else:
-            windowed, affine = array.dtype == np.uint8, np.eye(4)
-            array = array.reshape([side for side in shape if side != 1]) if array.ndim > 2 else array
+            raise _UnusableError(f"is of a kind not known here (known: {', '.join(_PICTURES)}, .npy, .nii, .nii.gz)")
+        plane, affine = _to_picture(array, stored) if name.endswith(_NIFTIS) else (_to_plane(array), stored)
         meta = {
-            "affine": torch.as_tensor(affine.copy()),
+            "affine": torch.from_numpy(affine.copy()),
             "filename_or_obj": fspath(path),
             "modality": self.modality or "",
             "windowed": bool(windowed),
             "original_affine": stored,
-            "original_shape": np.asarray(shape[:2]),
+            "original_shape": np.asarray(array.shape[:2]),
             "space": "RAS",
         }
-        return np.ascontiguousarray(array, dtype=np.float32), meta
+        return np.array(plane, dtype=np.float32, order="C"), meta
 
 
 class LoadMask(Transform):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 
-
 import numpy as np
 import torch
 from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
@@ -134,9 +133,9 @@ class ResidualMapd(MapTransform):
 class MapScore:
     """Numbers from an anomaly map; higher is more abnormal.
 
-    ``mean`` is the mean over the mask. ``top`` is the mean of the highest values within the eroded mask after a
-    median filter: reconstruction errors at the rim of the brain and single pixels are the commonest false alarms, and
-    erosion and a 5-pixel median remove them (Kascenas et al. 2022, who show how much both matter).
+    ``mean`` is the mean over the mask. ``top`` is the mean of the highest values within the eroded mask after a median
+    filter: errors at the rim of the head and at single pixels are large in normal cases too, and erosion and median
+    filter, the post-processing of Kascenas et al. 2022, take them away.
 
     Kascenas A, Pugeault N, O'Neil AQ. Denoising autoencoders for unsupervised anomaly detection in brain MRI. MIDL
     2022, PMLR 172:653-664.

@@ -1,9 +1,10 @@
 """Irregular lesion shapes on one axial slice, sampled in millimetres.
 
-A shape is a *level field*: float array (H, W), in mm, positive inside the lesion and negative outside. :func:`level_for_area` shifts a
-field until the positive part has the wished area, so that a lesion keeps its size however irregular or clipped it is;
-:func:`soft_edge` turns a field into a partial-volume profile and a hard mask. Every random draw comes from the
-``np.random.RandomState`` that is handed in. Pictures have row 0 at the front of the head.
+A shape is a *level field*: float array (H, W), in mm, positive inside the lesion and negative outside.
+:func:`level_for_area` shifts a field until the positive part has the wished area, so that a lesion keeps its size
+however irregular or clipped it is; :func:`soft_edge` turns a field into a partial-volume profile and a hard mask.
+Every random draw comes from the ``np.random.RandomState`` that is handed in. Pictures have row 0 at the front of the
+head.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _GRADIENT_FLOOR = 1e-3
 def intracranial_mask(image: np.ndarray, low: float = 0.08, high: float = 0.95) -> np.ndarray:
     """Estimate the inside of the skull of one preprocessed slice.
 
-    Tissue is what lies between ``low`` and ``high``; opening cuts the scalp and thin bridges off, the largest piece is the brain, and its
-    holes (ventricles, calcifications) are filled.
+    Tissue is what lies between ``low`` and ``high``; opening cuts the scalp and thin bridges off, the largest piece
+    is the brain, and its holes (ventricles, calcifications) are filled.
 
     Args:
         image: slice (H, W), values in [0, 1].
@@ -80,7 +81,7 @@ def sample_centre(
         Row and column, in pixels.
     """
     depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1] * spacing_mm
-    candidates = np.argwhere(depth >= min(margin_mm, 0.6 * float(depth.max())))
+    candidates = np.argwhere(region & (depth >= min(margin_mm, 0.75 * float(depth.max()))))
     row, column = candidates[random.randint(len(candidates))]
     return float(row), float(column)
 
@@ -128,7 +129,8 @@ def wedge_level(
     Args:
         random: source of every draw.
         brain: boolean mask (H, W) the wedge ends at.
-        bearing_degrees: direction from the middle of the brain, 0 towards the front of the head, +90 towards the picture's right.
+        bearing_degrees: direction from the middle of the brain, 0 towards the front of the head, +90 towards the
+            picture's right.
         area_mm2: area of the wedge; it is held by the opening angle.
         spacing_mm: size of a pixel.
 
@@ -141,12 +143,12 @@ def wedge_level(
     radius = _reach_mm(brain, middle, direction, spacing_mm)
     # area = length^2 * tan(half angle) for a triangle; half angles of 22-35 degrees look like a branch territory.
     length = min(np.sqrt(area_mm2 / random.uniform(0.4, 0.7)), 0.88 * radius)
+    side = columns * np.sign(direction[1] or 1.0)
     wave = 0.045 * length
     rows = rows + wave * band_limited_noise(random, brain.shape, length / 9, spacing_mm)
     columns = columns + wave * band_limited_noise(random, brain.shape, length / 9, spacing_mm)
     along = rows * direction[0] + columns * direction[1] - (radius - length)
     across = np.abs(rows * direction[1] - columns * direction[0])
-    side = columns * np.sign(direction[1] or 1.0)
     ratio = np.where(along > 0, across / np.maximum(along, 1e-6), np.inf)
     open_to = brain & (side > 0) & (along > 0)
     tangent = -_threshold(-ratio, open_to, area_mm2, spacing_mm)
@@ -173,16 +175,16 @@ def finger_level(
         Level field (H, W), mm.
     """
     rows, columns = _offsets_mm(shape, centre, spacing_mm)
-    bend = 0.06 * diameter_mm
-    rows = rows + bend * band_limited_noise(random, shape, diameter_mm / 7, spacing_mm)
+    bend = 0.08 * diameter_mm
+    rows = rows + bend * band_limited_noise(random, shape, diameter_mm / 6, spacing_mm)
     columns = columns + bend * band_limited_noise(random, shape, diameter_mm / 7, spacing_mm)
     level = 0.33 * diameter_mm - np.hypot(rows, columns)
     count = random.randint(5, 8)
     start = random.uniform(0.0, 2 * np.pi)
     for index in range(count):
-        angle = start + 2 * np.pi * (index + random.uniform(-0.22, 0.22)) / count
-        length = diameter_mm * random.uniform(0.55, 0.95)
-        width = diameter_mm * random.uniform(0.09, 0.13)
+        angle = start + 2 * np.pi * (index + random.uniform(-0.3, 0.3)) / count
+        length = diameter_mm * random.uniform(0.45, 1.0)
+        width = diameter_mm * random.uniform(0.08, 0.14)
         along = rows * np.cos(angle) + columns * np.sin(angle)
         across = rows * np.sin(angle) - columns * np.cos(angle)
         share = np.clip(along / length, 0.0, 1.0)
@@ -214,7 +216,8 @@ def soft_edge(
         spacing_mm: size of a pixel.
 
     Returns:
-        ``profile`` (H, W) in [0, 1], and ``mask``, boolean (H, W): where the profile exceeds .5. Only the largest piece of the shape is kept.
+        ``profile`` (H, W) in [0, 1], and ``mask``, boolean (H, W): where the profile exceeds .5. Only the largest
+        piece of the shape is kept.
     """
     slope = np.hypot(*np.gradient(level))
     distance_px = level / np.maximum(slope, _GRADIENT_FLOOR)

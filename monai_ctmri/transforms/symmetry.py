@@ -1,8 +1,8 @@
 """Mid-sagittal alignment of an axial slice and its difference from the mirrored other hemisphere.
 
-A healthy head is nearly its own mirror image; a one-sided lesion is not. The midline is found by maximising the mirror correlation of
-the smoothed head over rotation and horizontal shift (the symmetry-plane criterion of Ardekani et al., IEEE Trans Med
-Imaging 16(6), 1997, and Prima et al., IEEE Trans Med Imaging 21(2), 2002, in two dimensions).
+A healthy head is nearly its own mirror image; a one-sided lesion is not. The midline is found by maximising the
+mirror correlation of the smoothed head over rotation and horizontal shift (the symmetry-plane criterion of Ardekani
+et al., IEEE Trans Med Imaging 16(6), 1997, and Prima et al., IEEE Trans Med Imaging 21(2), 2002, in two dimensions).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from monai.utils import TraceKeys, TransformBackends, convert_to_dst_type, conve
 from numpy.fft import irfft, rfft
 from scipy import ndimage
 
-from monai_ctmri.errors import InputError
+from ..errors import InputError
 
 __all__ = [
     "MAX_ANGLE_DEGREES",
@@ -51,12 +51,13 @@ def find_midline(image: np.ndarray) -> tuple[float, float]:
     """Find the rotation and shift that bring the mid-sagittal line onto the centre column.
 
     Args:
-        image: slice (C, H, W), any scale, background lowest; channels are averaged after each is scaled to a range of 1.
+        image: slice (C, H, W), any scale, background lowest; channels are averaged after each is scaled to a range of
+            1.
 
     Returns:
         ``angle``: degrees by which the content has to turn counter-clockwise about the image centre, within
-        ``±MAX_ANGLE_DEGREES``, and ``shift``: columns by which it then has to move right, within ``±MAX_SHIFT_SHARE`` of the
-        width. A constant image gives (0, 0).
+        ``±MAX_ANGLE_DEGREES``, and ``shift``: columns by which it then has to move right, within ``±MAX_SHIFT_SHARE``
+        of the width. A constant image gives (0, 0).
     """
     channels = np.asarray(image, dtype=np.float64)
     low = channels.min(axis=(1, 2), keepdims=True)
@@ -80,7 +81,7 @@ def find_midline(image: np.ndarray) -> tuple[float, float]:
     for step in (0.5, 0.125):
         near = np.clip(angle + step * np.arange(-3, 4), -MAX_ANGLE_DEGREES, MAX_ANGLE_DEGREES)
         angle, shift = best_of(near)
-    return angle, shift * scale
+    return angle, float(shift * scale)
 
 
 def align_midsagittal(image: np.ndarray, mode: str = "bilinear") -> tuple[np.ndarray, float, float]:
@@ -91,7 +92,8 @@ def align_midsagittal(image: np.ndarray, mode: str = "bilinear") -> tuple[np.nda
         mode: ``"bilinear"`` or ``"nearest"``.
 
     Returns:
-        The aligned slice (C, H, W) with 0 outside the picture, the angle (degrees) and the shift (pixels) of :func:`find_midline`.
+        The aligned slice (C, H, W) with 0 outside the picture, the angle (degrees) and the shift (pixels) of
+        :func:`find_midline`.
     """
     angle, shift = find_midline(image)
     return _resample(np.asarray(image), _matrix(image.shape[1:], angle, shift), mode), angle, shift
@@ -110,7 +112,7 @@ class MidsagittalAlign(InvertibleTransform):
         InputError: when ``mode`` is unknown, or a slice is not (C, H, W).
     """
 
-    backend = [TransformBackends.NUMPY]
+    backend = [TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
 
     def __init__(self, mode: str = "bilinear") -> None:
         if mode not in _ORDERS:
@@ -210,8 +212,8 @@ class MidsagittalAlignd(MapTransform, InvertibleTransform):
 class MirrorDifference(Transform):
     """Absolute difference of an aligned slice from its mirror image, forgiving small misregistration.
 
-    ``min over |o| <= tolerance of |x(p) - m(p + o)|`` with ``m`` the slice mirrored about the centre column, whole-pixel offsets ``o``
-    in a disc, and the border repeated.
+    ``min over |o| <= tolerance of |x(p) - m(p + o)|`` with ``m`` the slice mirrored about the centre column,
+    whole-pixel offsets ``o`` in a disc, and the border repeated.
 
     Args:
         tolerance: radius of the disc, pixels; 0 compares pixel with pixel. Defaults to 2.
@@ -220,7 +222,7 @@ class MirrorDifference(Transform):
         InputError: when ``tolerance`` is negative or a slice is not (C, H, W).
     """
 
-    backend = [TransformBackends.TORCH]
+    backend = [TransformBackends.TORCH]  # noqa: RUF012  (the type MONAI declares)
 
     def __init__(self, tolerance: float = 2.0) -> None:
         if tolerance < 0:
@@ -251,7 +253,8 @@ class MirrorDifferenced(MapTransform):
     Args:
         keys: aligned entries (C, H, W). See also: :py:class:`monai.transforms.MapTransform`
         tolerance: radius in pixels of the misregistration that is forgiven. Defaults to 2.
-        new_key_prefix: when given, the map of ``key`` is stored as ``f"{new_key_prefix}{key}"``; by default it replaces the entry.
+        new_key_prefix: when given, the map of ``key`` is stored as ``f"{new_key_prefix}{key}"``; by default it
+            replaces the entry.
         allow_missing_keys: do not raise when a key is missing.
     """
 
@@ -305,10 +308,12 @@ def _matrix(shape: tuple[int, ...], angle: float, shift: float) -> np.ndarray:
 
 def _resample(image: np.ndarray, matrix: np.ndarray, mode: str) -> np.ndarray:
     work = image.astype(np.float32, copy=False)
-    return np.stack([
-        ndimage.affine_transform(channel, matrix[:2, :2], matrix[:2, 2], order=_ORDERS[mode], mode="constant")
-        for channel in work
-    ]).astype(image.dtype, copy=False)
+    return np.stack(
+        [
+            ndimage.affine_transform(channel, matrix[:2, :2], matrix[:2, 2], order=_ORDERS[mode], mode="constant")
+            for channel in work
+        ]
+    ).astype(image.dtype, copy=False)
 
 
 def _mirror_correlation(head: np.ndarray, angle: float) -> tuple[float, float]:
@@ -323,11 +328,12 @@ def _mirror_correlation(head: np.ndarray, angle: float) -> tuple[float, float]:
     reach = int(2 * MAX_SHIFT_SHARE * width)
     window = products[middle - reach : middle + reach + 1]
     index = int(np.argmax(window))
-    peak = float(index)
+    peak, value = float(index), float(window[index])
     if 0 < index < len(window) - 1:
         before, at, after = window[index - 1 : index + 2]
-        peak += 0.5 * (before - after) / min(before - 2 * at + after, -1e-12)
-    return float(window[index]), -(peak - reach) / 2
+        offset = 0.5 * (before - after) / min(before - 2 * at + after, -1e-12)
+        peak, value = peak + offset, value - 0.25 * (before - after) * offset
+    return value, -(peak - reach) / 2
 
 
 MidsagittalAlignD = MidsagittalAlignDict = MidsagittalAlignd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def count(network: torch.nn.Module) -> int:
 @pytest.mark.parametrize(("channels", "expected"), [(1, 185_217), (2, 185_794)])
 def test_parameter_count_is_the_hand_count(channels: int, expected: int) -> None:
     path = [channels, 32, 64, 128, 64, 32, channels]
-    by_hand = sum(convolution(a, b) for a, b in zip(path, path[1:], strict=False))
+    by_hand = sum(convolution(a, b) for a, b in itertools.pairwise(path))
     assert by_hand == expected
     assert count(ConvolutionalAutoencoder(in_channels=channels)) == expected
 

@@ -1,0 +1,40 @@
+"""The command line: one file a command, no logic of its own; heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from monai_ctmri.cli import benchmark, demo, phantom, version
+from monai_ctmri.errors import InputError, find_input_error
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="monai-ctmri",
+    help="Unsupervised cross-modal anomaly detection in brain CT and MRI. For research only: not a medical device.",
+    epilog="Example: monai-ctmri demo --out runs/demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
+app.command("phantom", epilog=phantom.EXAMPLE)(phantom.phantom)
+app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.benchmark)
+app.command("version", epilog=version.EXAMPLE)(version.version)
+
+
+def main() -> None:
+    """Run the command line; bad input ends in one line on stderr and exit code 2, an interrupt in 130."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command continues where it stopped.", err=True)
+        sys.exit(130)
+    except Exception as error:
+        bad = error if isinstance(error, InputError) else find_input_error(error)
+        if bad is None:
+            raise
+        typer.echo(f"Error: {bad}", err=True)
+        sys.exit(2)

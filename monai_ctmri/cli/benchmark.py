@@ -1,0 +1,55 @@
+"""``monai-ctmri benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example: monai-ctmri benchmark data/pairs/manifest.csv --out runs/pairs"
+
+
+def benchmark(
+    manifest: Annotated[Path, typer.Argument(help="Manifest (CSV or MONAI datalist JSON), or a folder with manifest.csv.")],
+    out: Annotated[Path, typer.Option(help="Run folder.")],
+    image_size: Annotated[int, typer.Option(help="Network input in pixels: 128 or 256.")] = 128,
+    epochs: Annotated[int, typer.Option(help="Epochs at most; more where the training set is small.")] = 20,
+    batch_size: Annotated[int, typer.Option(help="Slices a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of division, training, injected lesions and bootstrap.")] = 0,
+    alpha: Annotated[float, typer.Option(help="False-alarm rate to calibrate for.")] = 0.05,
+    bf16: Annotated[bool, typer.Option("--bf16/--no-bf16", help="bfloat16 training.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what the libraries log.")] = False,
+) -> None:
+    """Train on the normal subjects of a manifest, test on the others and on injected lesions, write a report.
+
+    A run that was interrupted continues when the same command is given again.
+    """
+    from monai_ctmri.cli.console import quiet_libraries, show_summary, stages
+
+    quiet_libraries(verbose)
+    from monai_ctmri.evaluation.settings import BenchmarkSettings
+
+    settings = BenchmarkSettings(
+        image_size=image_size,
+        max_epochs=epochs,
+        min_steps=400,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        alpha=alpha,
+        bf16=bf16,
+    )
+    from monai_ctmri.report.run import run_and_report
+
+    with stages() as advance:
+        results, report = run_and_report(
+            manifest,
+            out,
+            settings,
+            title=f"Benchmark: {manifest.parent.name if manifest.suffix else manifest.name}",
+            command=f"monai-ctmri benchmark {manifest} --out {out}",
+            progress=advance,
+        )
+    show_summary(results, report)

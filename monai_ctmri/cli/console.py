@@ -1,0 +1,79 @@
+"""What the commands show while they work."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+__all__ = ["quiet_libraries", "show_summary", "stages"]
+
+
+@contextmanager
+def stages() -> Iterator[Any]:
+    """Yield a callback (stage, done, total) that shows one bar a stage; without a terminal, a line when a stage is done."""
+    console = Console(stderr=True)
+    tasks: dict[str, TaskID] = {}
+    finished: set[str] = set()
+    columns = (TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+            if done >= total and stage not in finished:
+                finished.add(stage)
+                if not console.is_terminal:
+                    console.print(f"{stage}: done ({total})", highlight=False)
+
+        yield advance
+
+
+def quiet_libraries(verbose: bool) -> None:
+    """Leave only warnings of the libraries below on the screen; ``verbose`` shows everything."""
+    if verbose:
+        logging.basicConfig(level=logging.INFO)
+        return
+    logging.disable(logging.INFO)
+    # Ours are configurations we ship; MONAI's notice that configurations are code is in SECURITY.md and the bundle's README.
+    warnings.filterwarnings("ignore", module="monai")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def show_summary(results: Mapping[str, Any], report: Any) -> None:
+    """Print the main rows of the method table, the decision, and last the path of the report."""
+    console = Console()
+    for one in results["sets"]:
+        table = Table(title=f"{one['name']}: {one['n_normal']} normal, {one['n_abnormal']} abnormal", title_justify="left")
+        table.add_column("Method")
+        table.add_column("Group")
+        table.add_column("Modality")
+        table.add_column("AUROC [95 % interval]", justify="right")
+        for method in sorted(one["methods"], key=lambda entry: -(entry["auroc"]["value"] or 0)):
+            table.add_row(method["label"], method["group"], method["modality"].upper(), _interval(method["auroc"]))
+        console.print(table)
+    decision = results["decision"]
+    console.print(
+        f"At alpha {decision['alpha']:g} (calibrated on {decision['n_calibration']} normals): false alarms "
+        f"{_interval(decision['false_alarms'])}, sensitivity {_interval(decision['sensitivity'])}",
+        highlight=False,
+    )
+    if results["data"]["kind"] == "phantom":
+        console.print("A phantom result: simulated heads and lesions.", highlight=False)
+    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    if entry["value"] is None:
+        return "-"
+    if entry["low"] is None:
+        return f"{entry['value']:.3f}"
+    return f"{entry['value']:.3f} [{entry['low']:.2f}, {entry['high']:.2f}]"

@@ -1,0 +1,50 @@
+"""``monai-ctmri demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example: monai-ctmri demo --out runs/demo"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    subjects: Annotated[int, typer.Option(help="Phantom subjects.")] = 40,
+    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    short: Annotated[bool, typer.Option("--short", help="A smaller run of the same path, for a quick check.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what the libraries log.")] = False,
+) -> None:
+    """Draw the embedded phantom, train on normal heads, test on injected lesions, write a report."""
+    from monai_ctmri.cli.console import quiet_libraries, show_summary, stages
+
+    quiet_libraries(verbose)
+    from monai_ctmri.data.phantom import write_phantom
+    from monai_ctmri.evaluation.settings import BenchmarkSettings
+    from monai_ctmri.report.run import run_and_report
+
+    size = 64 if short else 128
+    subjects, epochs = (min(subjects, 16), min(epochs, 4)) if short else (subjects, epochs)
+    settings = BenchmarkSettings(image_size=size, max_epochs=epochs, seed=seed, repeats=500 if short else 2000)
+    with stages() as advance:
+        manifest = write_phantom(
+            out / "phantom",
+            subjects,
+            seed * 1_000_000,
+            size=size,
+            slices=6 if short else 12,
+            progress=lambda done, total: advance("Drawing the phantom", done, total),
+        )
+        results, report = run_and_report(
+            manifest,
+            out,
+            settings,
+            title="Demo on the embedded phantom",
+            command=f"monai-ctmri demo --out {out}{' --short' if short else ''}",
+            phantom=True,
+            progress=advance,
+        )
+    show_summary(results, report)

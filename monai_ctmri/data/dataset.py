@@ -1,0 +1,154 @@
+"""From what a configuration names to lists of cases: a manifest, or the embedded phantom where none is named."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from monai_ctmri import keys
+from monai_ctmri.data.manifest import Manifest
+from monai_ctmri.data.phantom import write_phantom
+from monai_ctmri.data.splits import assign_splits, guard_splits
+from monai_ctmri.errors import InputError
+
+__all__ = ["UNKNOWN_LABEL", "datalist", "load_dataset"]
+
+UNKNOWN_LABEL = -1
+"""Stands for a label that is not known, since a batch cannot hold a mixture of numbers and nothing."""
+
+_PHANTOM_SLICES, _PHANTOM_CONTRAST = 12, "T2"
+_NORMAL_PARTS = ("train", "validation", "calibration")
+logger = logging.getLogger(__name__)
+
+
+def load_dataset(
+    dataset_dir: str | os.PathLike[str] | None,
+    cache_dir: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    phantom_subjects: int = 24,
+    image_size: int = 128,
+    assume_normal: bool = False,
+    divide: bool = True,
+) -> Manifest:
+    """Read the manifest a configuration names, with a division that is fit to train on.
+
+    Args:
+        dataset_dir: a manifest file, a folder with ``manifest.csv``, or None for the embedded phantom.
+        cache_dir: where the phantom is drawn once, in a folder named after its settings.
+        seed: of the phantom and of the division.
+        phantom_subjects: number of phantom subjects.
+        image_size: size of the phantom's slices in pixels.
+        assume_normal: take a manifest without any label as normal.
+        divide: assign splits to a manifest that has none, and guard the division; False takes the manifest as it is,
+            which is what inference needs.
+
+    Returns:
+        The manifest. With ``divide`` every part but ``test`` holds no abnormal case, and no subject, file or picture is
+        in two parts.
+
+    Raises:
+        InputError: for what is no manifest, or a division that trains on abnormal cases or leaks.
+    """
+    if dataset_dir is None:
+        with _first_process_first():
+            name = f"{phantom_subjects}-subjects-{image_size}px-seed-{seed}"
+            source = write_phantom(
+                Path(cache_dir) / "phantom" / name,
+                subjects=phantom_subjects,
+                seed=seed,
+                size=image_size,
+                slices=_PHANTOM_SLICES,
+                contrast=_PHANTOM_CONTRAST,
+            )
+        logger.info("No dataset_dir given: using the phantom in %s", source.parent)
+    else:
+        source = Path(dataset_dir)
+    manifest = Manifest.read(source)
+    if not divide:
+        return manifest
+    if all(case.split is None for case in manifest):
+        try:
+            manifest = assign_splits(manifest, seed=seed, assume_normal=assume_normal, allow_empty=True)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+    undivided = sum(case.split is None for case in manifest)
+    if undivided:
+        logger.warning("%s: %d cases have no split and take no part", source, undivided)
+    for case in manifest:
+        if case.split in _NORMAL_PARTS and case.label == 1:
+            problem = f"abnormal case {case.name!r} is in the {case.split} part"
+            raise InputError.about(source, problem, "put all cases of its subject in the test part")
+    guard_splits(manifest)
+    return manifest
+
+
+def datalist(
+    manifest: Manifest,
+    split: str | None = None,
+    modalities: Sequence[str] = keys.MODALITIES,
+    *,
+    fallback: str | None = None,
+) -> list[dict[str, Any]]:
+    """List the cases of one part as MONAI data dictionaries that collate.
+
+    Args:
+        manifest: the cases.
+        split: a part, or None for all cases.
+        modalities: what a case must have; cases that lack one are left out, and a warning counts them.
+        fallback: part to take instead, with a warning, when this one is empty.
+
+    Returns:
+        One dictionary a case with ``case``, ``subject``, ``label`` (``UNKNOWN_LABEL`` where unknown) and the path of
+        each modality.
+
+    Raises:
+        InputError: for an unknown modality, or when nothing is left.
+    """
+    for modality in modalities:
+        if modality not in keys.MODALITIES:
+            raise InputError.about(f"modality {modality!r}", "unknown", f"use {' and '.join(keys.MODALITIES)}")
+    if not modalities:
+        raise InputError.about("modalities", "empty", f"name {' or '.join(keys.MODALITIES)}, or both")
+    selected = manifest.select(split=split).datalist()
+    items = [
+        {
+            keys.CASE: item[keys.CASE],
+            keys.SUBJECT: item[keys.SUBJECT],
+            keys.LABEL: item.get(keys.LABEL, UNKNOWN_LABEL),
+            **{modality: item[modality] for modality in modalities},
+        }
+        for item in selected
+        if all(item.get(modality) for modality in modalities)
+    ]
+    if len(items) < len(selected):
+        needed = " and ".join(modalities)
+        logger.warning("%d of %d cases lack %s and are left out", len(selected) - len(items), len(selected), needed)
+    if items:
+        return items
+    part = f"the {split} part" if split else "the manifest"
+    if fallback is not None:
+        logger.warning("%s is empty; taking the %s part instead", part, fallback)
+        return datalist(manifest, fallback, modalities)
+    raise InputError.about(
+        part, f"no case has {' and '.join(modalities)}", "check the manifest, its splits and modalities"
+    )
+
+
+@contextmanager
+def _first_process_first() -> Iterator[None]:
+    """Let the first process of a distributed run through before the others, so that only one draws the phantom."""
+    from torch import distributed
+
+    together = distributed.is_available() and distributed.is_initialized()
+    if together and distributed.get_rank() != 0:
+        distributed.barrier()
+    try:
+        yield
+    finally:
+        if together and distributed.get_rank() == 0:
+            distributed.barrier()

@@ -1,0 +1,168 @@
+"""The benchmark: train on normals, calibrate on other normals, test on what neither saw, next to trivial baselines."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ctmri import keys
+from monai_ctmri.data.manifest import Manifest
+from monai_ctmri.data.verification import verify_files
+from monai_ctmri.detection.calibration import ConformalCalibrator
+from monai_ctmri.engines.bundle_training import TrainedBundle, train_bundle
+from monai_ctmri.errors import InputError
+from monai_ctmri.evaluation.cases import abnormal_cases, load_cases
+from monai_ctmri.evaluation.judge import Judge, Progress, ScoredCase
+from monai_ctmri.evaluation.methods import DECISION_METHOD
+from monai_ctmri.evaluation.protocol import Fold, Protocol, make_protocol
+from monai_ctmri.evaluation.settings import BenchmarkSettings
+
+__all__ = ["BUNDLE", "BenchmarkRun", "run_benchmark"]
+
+BUNDLE = "brain_ctmri_autoencoder"
+MANIFEST_NAME = "manifest.csv"
+
+
+@dataclass(frozen=True)
+class BenchmarkRun:
+    """What a benchmark found, before it is counted and drawn.
+
+    Attributes:
+        settings: as asked for.
+        protocol: who trained, calibrated and tested.
+        modalities: channels in order.
+        sizes: height and width in pixels of each case's own files, by case name.
+        cases: every test case of the manifest, then every injected twin of a normal one.
+        calibrator: fitted on the decision scores of the calibration normals.
+        trained: the tested network.
+        judge: its scorers.
+        healthy_features: latent features of the training normals, shape (N, F).
+        zero_contrast: AUROC inputs of the zero-contrast control: (clean scores, scores after an injection of no contrast).
+        seconds: time of each stage.
+    """
+
+    settings: BenchmarkSettings
+    protocol: Protocol
+    modalities: tuple[str, ...]
+    sizes: dict[str, tuple[int, int]]
+    cases: list[ScoredCase]
+    calibrator: ConformalCalibrator
+    trained: TrainedBundle
+    judge: Judge
+    healthy_features: np.ndarray
+    zero_contrast: tuple[list[float], list[float]]
+    seconds: dict[str, float]
+
+    @property
+    def originals(self) -> list[ScoredCase]:
+        """The test cases of the manifest."""
+        return [case for case in self.cases if not case.twin_of]
+
+    @property
+    def injected(self) -> list[ScoredCase]:
+        """The normal test cases and their abnormal twins; empty when nothing could be injected."""
+        twins = [case for case in self.cases if case.twin_of]
+        return [*(case for case in self.originals if case.label == 0), *twins] if twins else []
+
+    @property
+    def labelled(self) -> list[ScoredCase]:
+        """The test cases of the manifest with a label; empty unless both labels occur."""
+        cases = [case for case in self.originals if case.label is not None]
+        return cases if {case.label for case in cases} == {0, 1} else []
+
+
+def run_benchmark(
+    manifest_path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    settings: BenchmarkSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> BenchmarkRun:
+    """Train, calibrate and score on a manifest of axial slices.
+
+    All files are opened before anything is written. A run that was cut off continues its training where it stood.
+
+    Args:
+        manifest_path: manifest file, or folder with ``manifest.csv``.
+        out: run folder; receives ``config.yaml``, ``manifest.csv`` and ``training/``.
+        settings: see :class:`~monai_ctmri.evaluation.settings.BenchmarkSettings`.
+        progress: called with (what is being done, steps done, steps in all).
+
+    Raises:
+        InputError: for bad input; nothing is written then.
+    """
+    settings, say = settings or BenchmarkSettings(), progress or (lambda stage, done, total: None)
+    manifest = Manifest.read(manifest_path)
+    modalities = manifest.modalities
+    if not modalities:
+        raise InputError.about(manifest_path, "no modality is present in every case", "give one manifest a modality")
+    sizes = verify_files(manifest, progress=lambda done, total: say("Checking files", done, total))
+    protocol = make_protocol(manifest, settings.seed)
+    settings.claim(out, manifest_path)
+    protocol.manifest.write_csv(Path(out) / MANIFEST_NAME)
+
+    seconds: dict[str, float] = {}
+    calibration_scores: list[float] = []
+    for fold in protocol.folds:
+        start = time.monotonic()
+        trained = _train(fold, Path(out), settings, modalities, say)
+        seconds[f"training {fold.name}"] = time.monotonic() - start
+        healthy = load_cases(fold.training.select(split="train"), trained.preprocess, modalities)
+        judge = Judge(trained.network, modalities, settings.seed).fit(healthy)
+        held_out = load_cases(fold.calibration, trained.preprocess, modalities) if len(fold.calibration) else []
+        calibrated = judge.judge(held_out, f"Calibrating ({fold.name})", say)
+        calibration_scores += [case.scores[DECISION_METHOD] for case in calibrated]
+    calibrator = ConformalCalibrator().fit(calibration_scores)
+
+    start = time.monotonic()
+    test = load_cases(protocol.test, trained.preprocess, modalities)
+    normals = [case for case in test if case[keys.LABEL] == 0]
+    # A donor should be as unseen as the case; with one test subject only training subjects can be another.
+    donors = normals if len({case[keys.SUBJECT] for case in normals}) > 1 else [*normals, *healthy]
+    twins = list(abnormal_cases(normals, modalities, donors, settings.seed))
+    cases = judge.judge([*test, *twins], "Scoring", say)
+    clean = {case.case: case.scores[DECISION_METHOD] for case in cases if not case.twin_of}
+    blank = list(abnormal_cases(normals, modalities, donors, settings.seed, contrast=0.0))
+    unchanged = judge.judge(blank[: len(normals)], "Zero-contrast control", say)
+    seconds["scoring"] = time.monotonic() - start
+    return BenchmarkRun(
+        settings=settings,
+        protocol=protocol,
+        modalities=modalities,
+        sizes=sizes,
+        cases=[replace(one, p_value=float(calibrator.p_value(one.scores[DECISION_METHOD]))) for one in cases],
+        calibrator=calibrator,
+        trained=trained,
+        judge=judge,
+        healthy_features=np.array([list(row.values()) for row in judge.reconstruction.latent_features(healthy)]),
+        zero_contrast=([clean[one.twin_of] for one in unchanged], [one.scores[DECISION_METHOD] for one in unchanged]),
+        seconds=seconds,
+    )
+
+
+def _train(
+    fold: Fold, out: Path, settings: BenchmarkSettings, modalities: Sequence[str], say: Progress
+) -> TrainedBundle:
+    folder = out / "training" / fold.name
+    manifest = folder / MANIFEST_NAME
+    fold.training.write_csv(manifest)
+    stage = "Training" if fold.name == "final" else f"Training ({fold.name})"
+    options: dict[str, Any] = {
+        "dataset_dir": str(manifest),
+        "modalities": list(modalities),
+        "image_size": settings.image_size,
+        "max_epochs": settings.epochs_for(len(fold.training.select(split="train"))),
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "patience": settings.patience,
+        "seed": settings.seed,
+        "bf16": settings.bf16,
+        "progress_bar": False,
+    }
+    return train_bundle(BUNDLE, folder, each_epoch=lambda done, total: say(stage, done, total), **options)

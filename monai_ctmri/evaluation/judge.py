@@ -1,0 +1,125 @@
+"""All methods applied to cases, one case at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from monai_ctmri import keys
+from monai_ctmri.evaluation.methods import MAP_KIND, build_scorers
+
+__all__ = ["Judge", "Progress", "ScoredCase"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, steps done, steps in all."""
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """One case with everything the methods said about it.
+
+    Attributes:
+        case: name.
+        subject: subject.
+        label: 0 normal, 1 abnormal, None unknown.
+        kind: kind of the anomaly; empty for normals.
+        twin_of: name of the clean original of an injected case; empty for cases of the manifest.
+        scores: method name to score; higher is more abnormal.
+        features: latent feature columns, float32 (F,).
+        map: the heatmap's values, float16 (H, W).
+        mask: true lesion, bool (H, W), or None.
+        images: modality to picture, float16 (H, W) in [0, 1].
+        area: pixels of the head.
+        details: what was injected.
+        p_value: conformal p-value of the decision method; 1 until calibrated.
+    """
+
+    case: str
+    subject: str
+    label: int | None
+    kind: str
+    twin_of: str
+    scores: dict[str, float]
+    features: np.ndarray
+    map: np.ndarray
+    mask: np.ndarray | None
+    images: dict[str, np.ndarray]
+    area: int
+    details: dict[str, Any] = field(default_factory=dict)
+    p_value: float = 1.0
+
+    def as_row(self) -> dict[str, Any]:
+        """The fields that :func:`~monai_ctmri.evaluation.comparison.compare_methods` reads."""
+        return {name: getattr(self, name) for name in ("case", "subject", "label", "kind", "twin_of", "scores")}
+
+
+class Judge:
+    """Every scorer of one trained network, fitted on the normals it was trained on.
+
+    Args:
+        network: trained, in ``eval()``.
+        modalities: channels of ``image`` in order.
+        seed: of the stochastic detectors.
+    """
+
+    def __init__(self, network: nn.Module, modalities: Sequence[str], seed: int) -> None:
+        self.network = network
+        self.modalities = tuple(modalities)
+        self.reconstruction, self._fitted = build_scorers(network, modalities, seed)
+
+    def fit(self, normal_cases: Sequence[Mapping[str, Any]]) -> Judge:
+        """Fit detectors and baselines on normal cases."""
+        for scorer in self._fitted:
+            scorer.fit(normal_cases)
+        return self
+
+    def scores(self, case: Mapping[str, Any]) -> dict[str, float]:
+        """Every score of one case."""
+        return self._evidence(case)[1]
+
+    def judge(self, cases: Sequence[Mapping[str, Any]], stage: str, say: Progress) -> list[ScoredCase]:
+        """Judge cases one by one: no case's scores depend on another's."""
+        judged = []
+        for done, case in enumerate(cases, start=1):
+            judged.append(self._judge_one(case))
+            say(stage, done, len(cases))
+        return judged
+
+    def reconstruct(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The network's reconstruction of each modality, float32 (H, W)."""
+        stack = torch.stack([torch.as_tensor(images[name], dtype=torch.float32) for name in self.modalities])
+        with torch.inference_mode():
+            pred = self.network(stack[None])[0].numpy()
+        return dict(zip(self.modalities, pred, strict=True))
+
+    def _evidence(self, case: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
+        evidence = self.reconstruction.score(case)
+        scores = dict(evidence.scores)
+        for scorer in self._fitted:
+            scores |= scorer.score(case).scores
+        return evidence, scores
+
+    def _judge_one(self, case: Mapping[str, Any]) -> ScoredCase:
+        from monai_ctmri.evaluation.comparison import head_area
+
+        evidence, scores = self._evidence(case)
+        image, mask, label = np.asarray(case[keys.IMAGE]), case.get(keys.MASK), case.get(keys.LABEL)
+        return ScoredCase(
+            case=str(case[keys.CASE]),
+            subject=str(case[keys.SUBJECT]),
+            label=None if label is None else int(label),
+            kind=str(case.get("kind", "abnormal" if label == 1 else "")),
+            twin_of=str(case.get("twin_of", "")),
+            scores=scores,
+            features=np.array(list(evidence.features.values()), dtype=np.float32),
+            map=evidence.maps[MAP_KIND].astype(np.float16),
+            mask=None if mask is None else np.asarray(mask)[0] > 0.5,
+            images={name: image[index].astype(np.float16) for index, name in enumerate(self.modalities)},
+            area=head_area(image),
+            details=dict(case.get("anomaly", {})),
+        )

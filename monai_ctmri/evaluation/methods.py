@@ -1,0 +1,86 @@
+"""The methods a benchmark compares: each a named score with a group, a modality and a label people can read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from monai_ctmri.detection.outlier import OutlierDetector
+from monai_ctmri.scoring.baselines import trivial_baselines
+from monai_ctmri.scoring.reconstruction import LatentScorer, ReconstructionScorer
+from monai_ctmri.scoring.scorer import Scorer
+
+__all__ = ["DECISION_METHOD", "LATENT_POOL", "MAP_KIND", "Method", "build_scorers", "list_methods"]
+
+DECISION_METHOD = "ssim_top"
+"""The score that decides: fixed before any test part is opened, from development on phantom subjects outside every test part."""
+
+MAP_KIND = "ssim"
+"""The residual behind :data:`DECISION_METHOD`, and the heatmap people see."""
+
+LATENT_POOL = 4
+"""Latent maps are averaged to 4 x 4: the whole map has more columns than a cohort has cases."""
+
+_NETWORK = {
+    "l1_mean": "Reconstruction error, L1, mean",
+    "l1_top": "Reconstruction error, L1, top 1 %",
+    "l2_top": "Reconstruction error, L2, top 1 %",
+    "ssim_mean": "Structural dissimilarity, mean",
+    "ssim_top": "Structural dissimilarity, top 1 %",
+}
+_NOTES = {"l2_mean": "Autoencoder MSE"}
+_TRIVIAL = {
+    "mean": "Mean intensity, distance from normals",
+    "spread": "Spread of intensity, distance from normals",
+    "percentile": "95th percentile, distance from normals",
+    "bright": "Intensity threshold, share of bright pixels",
+    "atlas": "Per-pixel atlas z-score, top 1 %",
+    "random": "Random number",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One column of scores.
+
+    Attributes:
+        name: name of the score.
+        label: what readers see.
+        group: ``network``, ``one-class``, ``source notes`` or ``trivial baseline``.
+        modality: ``ct``, ``mri`` or ``both``.
+    """
+
+    name: str
+    label: str
+    group: str
+    modality: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as a dictionary."""
+        return asdict(self)
+
+
+def list_methods(modalities: Sequence[str]) -> list[Method]:
+    """Every method for the modalities at hand; with two of them, each error and baseline also for one modality alone."""
+    whole = "both" if len(modalities) > 1 else modalities[0]
+    methods: list[Method] = []
+    for group, labels in (("network", _NETWORK), ("source notes", _NOTES), ("trivial baseline", _TRIVIAL)):
+        for name, label in labels.items():
+            methods.append(Method(name, label, group, whole))
+            if len(modalities) > 1:
+                methods += [Method(f"{name}_{one}", label, group, one) for one in modalities]
+    methods.append(Method("iforest", "Isolation Forest on the latent", "source notes", whole))
+    methods.append(Method("ocsvm", "One-class SVM on the latent", "one-class", whole))
+    return methods
+
+
+def build_scorers(network: nn.Module, modalities: Sequence[str], seed: int) -> tuple[ReconstructionScorer, list[Scorer]]:
+    """The reconstruction scorer of a trained network, and the scorers that still have to be fitted on normals."""
+    reconstruction = ReconstructionScorer(network, modalities, latent_pool=LATENT_POOL)
+    fitted: list[Scorer] = list(trivial_baselines(modalities))
+    fitted.append(LatentScorer(reconstruction, OutlierDetector("IForest", 0.05, random_state=seed), "iforest"))
+    fitted.append(LatentScorer(reconstruction, OutlierDetector("OCSVM", 0.05, random_state=seed), "ocsvm"))
+    return reconstruction, fitted

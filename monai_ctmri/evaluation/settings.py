@@ -1,0 +1,78 @@
+"""What a benchmark run was asked for; a run folder belongs to one set of settings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_ctmri.errors import InputError
+
+__all__ = ["BenchmarkSettings"]
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Settings of a benchmark.
+
+    Attributes:
+        image_size: height and width of the network's input in pixels, divisible by 4.
+        max_epochs: epochs at most.
+        min_steps: at least this many optimiser steps, by more epochs where the training set is small.
+        batch_size: slices a step.
+        learning_rate: of Adam.
+        patience: epochs without a better validation before training ends.
+        seed: of the division, the training, the injected anomalies and the bootstrap.
+        alpha: false-alarm rate asked for, in (0, 1).
+        repeats: bootstrap resamples.
+        bf16: bfloat16 in training; faster on processors that have it.
+    """
+
+    image_size: int = 128
+    max_epochs: int = 20
+    min_steps: int = 0
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    patience: int = 5
+    seed: int = 0
+    alpha: float = 0.05
+    repeats: int = 2000
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image_size < 32 or self.image_size % 4:
+            raise InputError(f"image size {self.image_size}: must be at least 32 and divisible by 4; use 128 or 256")
+        if not 0 < self.alpha < 1:
+            raise InputError(f"alpha {self.alpha}: must lie between 0 and 1; use 0.05")
+        for name in ("max_epochs", "batch_size", "repeats", "patience"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)}: must be at least 1")
+        if self.seed < 0 or self.min_steps < 0 or not self.learning_rate > 0:
+            raise InputError("seed and min_steps must not be negative, and the learning rate must be positive")
+
+    def epochs_for(self, cases: int) -> int:
+        """Epochs at most for a training set of ``cases`` slices, so that :attr:`min_steps` are reached."""
+        steps = max(1, -(-cases // self.batch_size))
+        return max(self.max_epochs, -(-self.min_steps // steps))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+    def claim(self, out: str | os.PathLike[str], manifest: str | os.PathLike[str]) -> None:
+        """Write ``config.yaml`` into a new run folder, or check that the folder's run is this very one.
+
+        Raises:
+            InputError: when the folder holds a run with other settings or other data.
+        """
+        import yaml
+
+        from monai_ctmri.data.files import write_text
+
+        path = Path(out) / "config.yaml"
+        content = {"manifest": os.path.abspath(manifest), "settings": self.as_dict()}
+        if not path.is_file():
+            write_text(path, yaml.safe_dump(content, sort_keys=False))
+        elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:
+            raise InputError.about(path, "is of a run with other settings or data", "choose another --out, or remove it")

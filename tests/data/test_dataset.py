@@ -1,0 +1,172 @@
+"""A configuration's data set: read, divided by subject, guarded; or the phantom, drawn once."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monai.data import list_data_collate
+from PIL import Image
+
+from monai_ctmri.data import dataset
+from monai_ctmri.data.dataset import UNKNOWN_LABEL, datalist, load_dataset
+from monai_ctmri.errors import InputError
+
+
+def write(folder: Path, rows: list[dict[str, object]]) -> Path:
+    """Write a manifest; each named picture is made, no two alike."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for row in rows:
+        for key in ("ct", "mri"):
+            if row.get(key):
+                pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / str(row[key]))
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["ct", "mri", "subject", "label", "split"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "manifest.csv"
+
+
+def cohort(subjects: int, abnormal: int = 0, label: object = 0) -> list[dict[str, object]]:
+    return [
+        {"ct": f"{s}_{k}c.png", "mri": f"{s}_{k}m.png", "subject": f"s{s}", "label": 1 if s < abnormal else label}
+        for s in range(subjects)
+        for k in range(2)
+    ]
+
+
+@pytest.mark.parametrize("name", ["folder", "file"])
+def test_divided_by_subject_with_the_abnormal_in_the_test_part(name: str, tmp_path: Path) -> None:
+    file = write(tmp_path, cohort(12, abnormal=2))
+    manifest = load_dataset(tmp_path if name == "folder" else file, tmp_path / "cache")
+    parts = {part: manifest.select(split=part) for part in ("train", "validation", "calibration", "test")}
+    assert all(len(part) for part in parts.values())
+    assert sum(len(part) for part in parts.values()) == 24
+    assert len({subject for part in parts.values() for subject in part.subjects}) == 12
+    assert sum(len(part.subjects) for part in parts.values()) == 12
+    assert {"s0", "s1"} <= set(parts["test"].subjects)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_seed_decides_the_division(tmp_path: Path) -> None:
+    write(tmp_path, cohort(12))
+    first, same, other = (load_dataset(tmp_path, tmp_path, seed=seed) for seed in (0, 0, 1))
+    assert [case.split for case in first] == [case.split for case in same]
+    assert [case.split for case in first] != [case.split for case in other]
+
+
+def test_given_splits_are_kept(tmp_path: Path) -> None:
+    rows = [row | {"split": "train" if row["subject"] != "s2" else "test"} for row in cohort(3)]
+    write(tmp_path, rows)
+    assert [case.split for case in load_dataset(tmp_path, tmp_path)] == [row["split"] for row in rows]
+
+
+def test_partly_divided_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [row | {"split": "train" if row["subject"] == "s0" else ""} for row in cohort(3)])
+    with caplog.at_level(logging.WARNING):
+        load_dataset(tmp_path, tmp_path)
+    assert "4 cases have no split and take no part" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "calibration"])
+def test_abnormal_outside_the_test_part_is_refused(part: str, tmp_path: Path) -> None:
+    write(tmp_path, [row | {"split": part if row["subject"] == "s0" else "test"} for row in cohort(3, abnormal=1)])
+    with pytest.raises(InputError, match=rf"manifest.csv|is in the {part} part"):
+        load_dataset(tmp_path, tmp_path)
+
+
+def test_leak_is_refused(tmp_path: Path) -> None:
+    rows = cohort(2)
+    write(tmp_path, [row | {"split": ["train", "test"][index % 2]} for index, row in enumerate(rows)])
+    with pytest.raises(InputError, match="subject 's0'.*in both train"):
+        load_dataset(tmp_path, tmp_path)
+
+
+def test_without_labels(tmp_path: Path) -> None:
+    write(tmp_path, cohort(8, label=""))
+    with pytest.raises(InputError, match=r"no case has a label"):
+        load_dataset(tmp_path, tmp_path)
+    assert load_dataset(tmp_path, tmp_path, assume_normal=True).select(split="train")
+    undivided = load_dataset(tmp_path, tmp_path, divide=False)
+    assert {case.split for case in undivided} == {None}
+
+
+def test_few_subjects_train_all_the_same(tmp_path: Path) -> None:
+    write(tmp_path, cohort(2))
+    assert len(load_dataset(tmp_path, tmp_path).select(split="train")) == 2
+
+
+def test_phantom_where_no_data_is_named(tmp_path: Path) -> None:
+    manifest = load_dataset(None, tmp_path, seed=3, phantom_subjects=2, image_size=16)
+    assert len(manifest.subjects) == 2
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    assert files
+    again = load_dataset(None, tmp_path, seed=3, phantom_subjects=2, image_size=16)
+    assert [case.name for case in again] == [case.name for case in manifest]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == files
+    with Image.open(next(iter(files))) as picture:
+        assert picture.size == (16, 16)
+
+
+def test_another_phantom_has_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def fake(out: Path, **settings: object) -> Path:
+        asked.append(out)
+        return write(out, cohort(6))
+
+    monkeypatch.setattr(dataset, "write_phantom", fake)
+    for settings in ({}, {"seed": 1}, {"phantom_subjects": 9}, {"image_size": 64}):
+        load_dataset(None, tmp_path, **settings)  # type: ignore[arg-type]
+    assert len(set(asked)) == 4
+
+
+def test_datalist_collates_and_knows_what_is_unknown(tmp_path: Path) -> None:
+    write(tmp_path, cohort(2, abnormal=1))
+    items = datalist(load_dataset(tmp_path, tmp_path, divide=False))
+    assert [set(item) for item in items] == [{"case", "subject", "label", "ct", "mri"}] * 4
+    assert list_data_collate(items)["label"].tolist() == [1, 1, 0, 0]
+    write(tmp_path / "unlabelled", cohort(1, label=""))
+    unlabelled = datalist(load_dataset(tmp_path / "unlabelled", tmp_path, divide=False))
+    assert [item["label"] for item in unlabelled] == [UNKNOWN_LABEL, UNKNOWN_LABEL]
+
+
+def test_cases_without_a_modality_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = cohort(2)
+    rows[0]["mri"] = ""
+    write(tmp_path, rows)
+    manifest = load_dataset(tmp_path, tmp_path, divide=False)
+    with caplog.at_level(logging.WARNING):
+        assert len(datalist(manifest)) == 3
+    assert "1 of 4 cases lack ct and mri" in caplog.text
+    ct = datalist(manifest, modalities=["ct"])
+    assert len(ct) == 4
+    assert all("mri" not in item for item in ct)
+
+
+def test_empty_part(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [row | {"split": "train"} for row in cohort(2)])
+    manifest = load_dataset(tmp_path, tmp_path)
+    with pytest.raises(InputError, match="the validation part: no case has ct and mri"):
+        datalist(manifest, "validation")
+    with caplog.at_level(logging.WARNING):
+        assert datalist(manifest, "validation", fallback="train") == datalist(manifest, "train")
+    assert "the validation part is empty; taking the train part instead" in caplog.text
+
+
+@pytest.mark.parametrize(("modalities", "message"), [(["pet"], "'pet': unknown"), ([], "modalities: empty")])
+def test_bad_modalities(modalities: list[str], message: str, tmp_path: Path) -> None:
+    write(tmp_path, cohort(1))
+    with pytest.raises(InputError, match=message):
+        datalist(load_dataset(tmp_path, tmp_path, divide=False), None, modalities)
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.csv"])
+def test_no_manifest(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="absent"):
+        load_dataset(tmp_path / name, tmp_path)

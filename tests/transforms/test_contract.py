@@ -1,0 +1,285 @@
+"""What every public transform keeps. They are found by introspection: an exported one that CASES lacks fails."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import pickle
+import pkgutil
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor, set_track_meta
+from monai.transforms import Compose, MapTransform, Randomizable, Transform
+
+from monai_ctmri import transforms
+
+CONTAINERS: dict[str, Callable[[np.ndarray], Any]] = {"numpy": np.array, "torch": torch.tensor, "meta": MetaTensor}
+MONAI_ROOMS = (
+    *("apps", "data", "engines", "handlers", "inferers", "losses", "metrics", "optimizers", "transforms", "utils"),
+    *("networks.blocks", "networks.layers", "networks.nets", "visualize"),
+)
+
+
+def head_slice(kind: str = "ct") -> np.ndarray:
+    """An axial head (1, 96, 96) float32 in [0, 1]: skull (bright in CT, dark in MRI), textured brain, air."""
+    y, x = np.mgrid[:96, :96]
+    r = np.hypot((y - 47.5) / 42, (x - 47.5) / 36)
+    texture = 0.4 + 0.05 * np.sin(y / 5) * np.cos(x / 7) + 0.01 * np.random.RandomState(0).standard_normal(r.shape)
+    bone, scalp = (1.0, 0.3) if kind == "ct" else (0.1, 0.8)
+    return np.select([r < 0.85, r < 0.95, r < 1], [texture, bone, scalp], 0.0).astype(np.float32)[None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to build one transform and feed it.
+
+    Attributes:
+        options: constructor arguments.
+        inputs: names of the arrays it takes; for a dictionary transform, the entries of the case.
+        outputs: entries that must come out as tensors; a dictionary transform's inputs when empty.
+        files: the inputs are paths.
+        optional: entries that may all be absent when missing keys are allowed; the inputs when None.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ("ct",)
+    outputs: tuple[str, ...] = ()
+    files: bool = False
+    optional: tuple[str, ...] | None = None
+
+
+INJECTION = Case({"prob": 1.0}, ("ct", "mri"), ("ct", "mri", "mask"), optional=("mri",))
+CASES = {
+    "BrainMask": Case(),
+    "BrainMaskd": Case({}, ("image",), ("brain",)),
+    "HeadMask": Case(),
+    "HeadMaskd": Case({}, ("image",), ("head",)),
+    "InjectHemorrhaged": INJECTION,
+    "InjectInfarctd": INJECTION,
+    "InjectTumourd": INJECTION,
+    "InjectWrongPaird": Case(
+        {"donors": [{"subject": "other", "ct": head_slice("ct")[:, ::-1], "mri": head_slice("mri")[:, ::-1]}]},
+        ("ct", "mri"),
+        optional=(),
+    ),
+    "LoadMask": Case(files=True),
+    "LoadMaskd": Case({}, ("mask",), files=True),
+    "LoadSlice": Case(files=True),
+    "LoadSliced": Case({}, ("ct", "mri"), files=True),
+    "MidsagittalAlign": Case(),
+    "MidsagittalAlignd": Case({"keys": ("ct", "mri")}, ("ct", "mri")),
+    "MirrorDifference": Case(),
+    "MirrorDifferenced": Case({"keys": ("ct", "mri")}, ("ct", "mri")),
+    "NormalizeMRI": Case({}, ("mri",)),
+    "NormalizeMRId": Case({}, ("mri",)),
+    "RandIntensityVariation": Case({"prob": 1.0}),
+    "RandIntensityVariationd": Case({"keys": ("ct", "mri"), "prob": 1.0}, ("ct", "mri")),
+    "RandNoiseInjection": Case({"prob": 1.0}),
+    "RandNoiseInjectiond": Case({"keys": ("ct", "mri"), "prob": 1.0}, ("ct", "mri")),
+    "ResidualMap": Case({}, ("ct", "mri")),
+    "ResidualMapd": Case({}, ("image", "pred"), ("anomaly_map",)),
+    "WindowCT": Case({"windowed": False}),
+    "WindowCTd": Case({"windowed": False}),
+}
+
+
+def _public() -> dict[str, type]:
+    """Every concrete transform class the package exports, by its own name (aliases fall together)."""
+    found = (getattr(transforms, name) for name in transforms.__all__)
+    return {
+        each.__name__: each
+        for each in found
+        if inspect.isclass(each) and issubclass(each, Transform) and not inspect.isabstract(each)
+    }
+
+
+PUBLIC = _public()
+DICTIONARY = sorted(name for name, each in PUBLIC.items() if issubclass(each, MapTransform))
+RANDOM = sorted(name for name, each in PUBLIC.items() if issubclass(each, Randomizable))
+every_transform = pytest.mark.parametrize("name", sorted(PUBLIC))
+
+
+@pytest.fixture(scope="module")
+def slice_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("contract") / "slice.npy"
+    np.save(path, head_slice())
+    return path
+
+
+def build(name: str, **options: Any) -> Any:
+    """The transform, seeded when it is random."""
+    assert name in CASES, f"{name} is exported: tell CASES how to build and feed it"
+    made = PUBLIC[name](**{**CASES[name].options, **options})
+    return made.set_random_state(7) if isinstance(made, Randomizable) else made
+
+
+def feed(name: str, wrap: Callable[[np.ndarray], Any], path: Path) -> tuple[Any, ...]:
+    """Arguments for one call."""
+    case = CASES[name]
+    values = {
+        key: path if case.files else wrap(head_slice("mri" if key in ("mri", "pred") else "ct")) for key in case.inputs
+    }
+    if issubclass(PUBLIC[name], MapTransform):
+        return ({**values, "subject": "someone"},)
+    return tuple(values.values())
+
+
+def tensors(name: str, result: Any) -> dict[str, Any]:
+    """The tensors a call made, by name."""
+    case = CASES[name]
+    return {key: result[key] for key in case.outputs or case.inputs} if isinstance(result, dict) else {"": result}
+
+
+def assert_same(name: str, one: Any, other: Any) -> None:
+    for key, value in tensors(name, one).items():
+        np.testing.assert_array_equal(np.asarray(value), np.asarray(tensors(name, other)[key]), err_msg=f"{name} {key}")
+
+
+def test_cases_name_only_what_is_exported():
+    assert sorted(CASES) == sorted(PUBLIC)
+
+
+def test_every_transform_of_a_module_is_exported():
+    for info in pkgutil.iter_modules(transforms.__path__):
+        module = importlib.import_module(f"monai_ctmri.transforms.{info.name}")
+        for name in module.__all__:
+            if inspect.isclass(getattr(module, name)) and issubclass(getattr(module, name), Transform):
+                assert name in transforms.__all__, f"{info.name}.{name}"
+
+
+@every_transform
+def test_any_array_in_float32_meta_tensor_out(name: str, slice_file: Path):
+    results = {kind: build(name)(*feed(name, wrap, slice_file)) for kind, wrap in CONTAINERS.items()}
+    for kind, result in results.items():
+        assert_same(name, result, results["numpy"])
+        for key, value in tensors(name, result).items():
+            assert isinstance(value, MetaTensor), f"{kind} {key}: {type(value)}"
+            assert value.dtype == torch.float32, f"{kind} {key}"
+            assert value.shape == (1, 96, 96), f"{kind} {key}"
+            assert torch.isfinite(value).all(), f"{kind} {key}"
+
+
+@every_transform
+def test_input_is_not_changed(name: str, slice_file: Path):
+    for wrap in CONTAINERS.values():
+        arguments = feed(name, wrap, slice_file)
+        before = copy.deepcopy(arguments)
+        build(name)(*arguments)
+        for now, then in zip(arguments, before, strict=True):
+            for key in then if isinstance(then, dict) else [...]:
+                a, b = (now[key], then[key]) if isinstance(then, dict) else (now, then)
+                if isinstance(b, np.ndarray | torch.Tensor):
+                    np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+                    assert getattr(a, "applied_operations", []) == getattr(b, "applied_operations", [])
+                    assert set(getattr(a, "meta", {})) == set(getattr(b, "meta", {}))
+                else:
+                    assert a == b
+            if isinstance(then, dict):
+                assert list(now) == list(then)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PUBLIC if name not in CASES or not CASES[name].files))
+def test_meta_of_the_input_stays(name: str, slice_file: Path):
+    wrap = lambda array: MetaTensor(array, meta={"filename_or_obj": "slice.png", "windowed": False})  # noqa: E731
+    for value in tensors(name, build(name)(*feed(name, wrap, slice_file))).values():
+        assert value.meta["filename_or_obj"] == "slice.png"
+
+
+@every_transform
+def test_same_seed_same_result(name: str, slice_file: Path):
+    arguments = feed(name, np.array, slice_file)
+    assert_same(name, build(name)(*arguments), build(name)(*arguments))
+
+
+@pytest.mark.parametrize("name", [name for name in RANDOM if name != "InjectWrongPaird"])  # it has one donor here
+def test_other_seed_other_result(name: str, slice_file: Path):
+    arguments = feed(name, np.array, slice_file)
+    one, other = (build(name).set_random_state(seed)(*arguments) for seed in (7, 8))
+    with pytest.raises(AssertionError):
+        assert_same(name, one, other)
+
+
+@every_transform
+def test_global_random_state_is_left_alone(name: str, slice_file: Path):
+    def states() -> tuple[Any, ...]:
+        kind, numbers, *rest = np.random.get_state()  # noqa: NPY002
+        return kind, tuple(numbers), *rest, random.getstate(), tuple(torch.get_rng_state().tolist())
+
+    before = states()
+    build(name)(*feed(name, np.array, slice_file))
+    assert states() == before
+
+
+@every_transform
+def test_pickled_copy_gives_the_same(name: str, slice_file: Path):
+    arguments = feed(name, np.array, slice_file)
+    made = build(name)
+    restored = pickle.loads(pickle.dumps(made))
+    for _ in range(2):
+        assert_same(name, made(*arguments), restored(*arguments))
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"ResidualMap"}))  # Compose hands over one input
+def test_works_in_compose(name: str, slice_file: Path):
+    arguments = feed(name, np.array, slice_file)
+    one, other = (Compose([build(name)]).set_random_state(3)(*arguments) for _ in range(2))
+    assert_same(name, one, other)
+
+
+@every_transform
+def test_plain_tensor_without_metadata_tracking(name: str, slice_file: Path):
+    set_track_meta(False)
+    try:
+        result = build(name)(*feed(name, torch.tensor, slice_file))
+    finally:
+        set_track_meta(True)
+    for value in tensors(name, result).values():
+        assert type(value) is torch.Tensor
+
+
+@pytest.mark.parametrize("name", DICTIONARY)
+def test_missing_keys(name: str, slice_file: Path):
+    case = CASES[name]
+    optional = case.inputs if case.optional is None else case.optional
+    (data,) = feed(name, np.array, slice_file)
+    for key in optional:
+        del data[key]
+    allowing = build(name, allow_missing_keys=True)(data)
+    assert allowing["subject"] == "someone"
+    if optional:
+        assert optional[0] not in allowing
+        with pytest.raises(KeyError):
+            build(name, allow_missing_keys=False)(data)
+
+
+@pytest.mark.parametrize("name", DICTIONARY)
+def test_aliases(name: str):
+    assert name.endswith("d")
+    for alias in (f"{name[:-1]}D", f"{name[:-1]}Dict"):
+        assert getattr(transforms, alias) is PUBLIC[name]
+        assert alias in transforms.__all__
+
+
+@every_transform
+def test_documented_with_backend(name: str):
+    assert PUBLIC[name].__doc__
+    assert PUBLIC[name].backend
+
+
+def _monai_classes() -> Iterator[str]:
+    for room in MONAI_ROOMS:
+        yield from (name for name, _ in inspect.getmembers(importlib.import_module(f"monai.{room}"), inspect.isclass))
+
+
+def test_no_name_of_monai_is_taken():
+    """MONAI resolves bare class names over every loaded module that starts with ``monai``, hence over ours too."""
+    ours = {name for name in transforms.__all__ if inspect.isclass(getattr(transforms, name))}
+    assert not ours & set(_monai_classes())
