@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -19,7 +19,9 @@ def benchmark(
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of division, training, injected lesions and bootstrap.")] = 0,
     alpha: Annotated[float, typer.Option(help="False-alarm rate to calibrate for.")] = 0.05,
-    bf16: Annotated[bool, typer.Option("--bf16/--no-bf16", help="bfloat16 training.")] = False,
+    bf16: Annotated[
+        Optional[bool], typer.Option("--bf16/--no-bf16", help="bfloat16 training; by default where the processor has it.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what the libraries log.")] = False,
 ) -> None:
     """Train on the normal subjects of a manifest, test on the others and on injected lesions, write a report.
@@ -29,6 +31,7 @@ def benchmark(
     from monai_ctmri.cli.console import quiet_libraries, show_summary, stages
 
     quiet_libraries(verbose)
+    from monai_ctmri.engines.precision import prefers_bfloat16
     from monai_ctmri.evaluation.settings import BenchmarkSettings
 
     settings = BenchmarkSettings(
@@ -39,7 +42,7 @@ def benchmark(
         learning_rate=learning_rate,
         seed=seed,
         alpha=alpha,
-        bf16=bf16,
+        bf16=prefers_bfloat16() if bf16 is None else bf16,
     )
     from monai_ctmri.report.run import run_and_report
 

@@ -23,12 +23,13 @@ def demo(
 
     quiet_libraries(verbose)
     from monai_ctmri.data.phantom import write_phantom
+    from monai_ctmri.engines.precision import prefers_bfloat16
     from monai_ctmri.evaluation.settings import BenchmarkSettings
     from monai_ctmri.report.run import run_and_report
 
     size = 64 if short else 128
     subjects, epochs = (min(subjects, 16), min(epochs, 4)) if short else (subjects, epochs)
-    settings = BenchmarkSettings(image_size=size, max_epochs=epochs, seed=seed, repeats=500 if short else 2000)
+    settings = BenchmarkSettings(image_size=size, max_epochs=epochs, seed=seed, repeats=500 if short else 2000, bf16=prefers_bfloat16())
     with stages() as advance:
         manifest = write_phantom(
             out / "phantom",

@@ -54,6 +54,8 @@ def load_dataset(
     Raises:
         InputError: for what is no manifest, or a division that trains on abnormal cases or leaks.
     """
+    if not isinstance(assume_normal, bool):  # a command line's "false" is a text, and true
+        raise InputError.about("assume_normal", f"{assume_normal!r} is no truth value", "write True or False")
     if dataset_dir is None:
         with _first_process_first():
             name = f"{phantom_subjects}-subjects-{image_size}px-seed-{seed}"

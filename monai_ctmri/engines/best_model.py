@@ -84,8 +84,8 @@ class BestModelKeeper:
             return  # the weights that the state speaks of are gone: whatever comes next is the best there is
         self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
         self.waited = int(state["waited"])
-        self.validator.state.best_metric = self.best
-        self.validator.state.best_metric_epoch = self.best_epoch
+        validated: Any = self.validator.state
+        validated.best_metric, validated.best_metric_epoch = self.best, self.best_epoch
         if self._trainer is not None:
             self._stop_if_exhausted(self._trainer)
 

@@ -64,6 +64,8 @@ class ResumableCheckpoint:
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}.")
+        if not isinstance(resume, bool):  # a command line's "false" is a text, and true
+            raise InputError.about("resume", f"{resume!r} is no truth value", "write True or False")
         self.folder = Path(folder)
         self.objects = {
             name: unwrapped(item) if isinstance(item, torch.nn.Module) else item for name, item in objects.items()
@@ -106,7 +108,7 @@ class ResumableCheckpoint:
                 item.load_state_dict(content[name])
             epoch = int(content[_TRAINER]["epoch"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            remedy = "give another output_dir, or --resume false to start anew"
+            remedy = "give another output_dir, or --resume False to start anew"
             raise InputError.about(path, "a checkpoint of another network or configuration", remedy) from error
         # The epoch alone: with another batch size the same epoch has another number of iterations.
         engine.state.epoch = epoch

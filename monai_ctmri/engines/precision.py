@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from monai.inferers import SimpleInferer
 
-__all__ = ["AutocastInferer"]
+from monai_ctmri.errors import InputError
+
+__all__ = ["AutocastInferer", "prefers_bfloat16"]
 
 
 class AutocastInferer(SimpleInferer):
@@ -23,6 +25,8 @@ class AutocastInferer(SimpleInferer):
 
     def __init__(self, enabled: bool = True) -> None:
         super().__init__()
+        if not isinstance(enabled, bool):  # a command line's "false" is a text, and true
+            raise InputError.about("bf16", f"{enabled!r} is no truth value", "write True or False")
         self.enabled = enabled
 
     def __call__(
@@ -32,3 +36,12 @@ class AutocastInferer(SimpleInferer):
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.enabled):
             prediction = network(inputs, *args, **kwargs)
         return prediction.float()
+
+
+def prefers_bfloat16() -> bool:
+    """Whether bfloat16 trains faster than float32 here: a GPU or CPU with instructions for it."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public name for this yet; without the probe float32 is the safe answer.
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())

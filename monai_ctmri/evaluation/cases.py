@@ -23,10 +23,8 @@ from monai_ctmri.transforms.anomalies import (
 from monai_ctmri.transforms.brain import BrainMask
 from monai_ctmri.transforms.loading import LoadMask
 
-__all__ = ["ANOMALIES", "FIELD_OF_VIEW_MM", "abnormal_cases", "load_cases", "make_anomalies"]
+__all__ = ["FIELD_OF_VIEW_MM", "abnormal_cases", "load_cases", "make_anomalies"]
 
-ANOMALIES = ("hemorrhage", "infarct", "tumour", "wrong_pair")
-"""Kinds of the first set of injected anomalies; all of family B, which only tests."""
 
 FIELD_OF_VIEW_MM = 220.0
 """Width of a slice whose file does not say (pictures never do): about that of a head scan."""

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from monai_ctmri import keys
+from monai_ctmri.evaluation.comparison import head_area
 from monai_ctmri.evaluation.methods import MAP_KIND, build_scorers
+from monai_ctmri.scoring.reconstruction import LatentScorer
 
 __all__ = ["Judge", "Progress", "ScoredCase"]
 
@@ -78,10 +80,6 @@ class Judge:
             scorer.fit(normal_cases)
         return self
 
-    def scores(self, case: Mapping[str, Any]) -> dict[str, float]:
-        """Every score of one case."""
-        return self._evidence(case)[1]
-
     def judge(self, cases: Sequence[Mapping[str, Any]], stage: str, say: Progress) -> list[ScoredCase]:
         """Judge cases one by one: no case's scores depend on another's."""
         judged = []
@@ -101,12 +99,13 @@ class Judge:
         evidence = self.reconstruction.score(case)
         scores = dict(evidence.scores)
         for scorer in self._fitted:
-            scores |= scorer.score(case).scores
+            # The latent is already there: encoding the case once more for each detector would double the time.
+            latent = isinstance(scorer, LatentScorer)
+            found = scorer.score_features(evidence.features) if latent else scorer.score(case)
+            scores |= found.scores
         return evidence, scores
 
     def _judge_one(self, case: Mapping[str, Any]) -> ScoredCase:
-        from monai_ctmri.evaluation.comparison import head_area
-
         evidence, scores = self._evidence(case)
         image, mask, label = np.asarray(case[keys.IMAGE]), case.get(keys.MASK), case.get(keys.LABEL)
         return ScoredCase(

@@ -15,10 +15,11 @@ from monai_ctmri.scoring.scorer import Scorer
 
 __all__ = ["DECISION_METHOD", "LATENT_POOL", "MAP_KIND", "Method", "build_scorers", "list_methods"]
 
-DECISION_METHOD = "ssim_top"
-"""The score that decides: fixed before any test part is opened, from development on phantom subjects outside every test part."""
+DECISION_METHOD = "l1_mean"
+"""The score that decides, fixed before any test part is opened: of the scores that come with a map it was the best one on
+development subjects, phantom seeds 500000 to 500039, which no demo and no published number uses."""
 
-MAP_KIND = "ssim"
+MAP_KIND = "l1"
 """The residual behind :data:`DECISION_METHOD`, and the heatmap people see."""
 
 LATENT_POOL = 4

@@ -83,7 +83,7 @@ def test_abnormal_outside_the_test_part_is_refused(part: str, tmp_path: Path) ->
 def test_leak_is_refused(tmp_path: Path) -> None:
     rows = cohort(2)
     write(tmp_path, [row | {"split": ["train", "test"][index % 2]} for index, row in enumerate(rows)])
-    with pytest.raises(InputError, match="subject 's0'.*in both train"):
+    with pytest.raises(InputError, match=r"subject 's0'.*in both train"):
         load_dataset(tmp_path, tmp_path)
 
 
@@ -170,3 +170,8 @@ def test_bad_modalities(modalities: list[str], message: str, tmp_path: Path) -> 
 def test_no_manifest(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent"):
         load_dataset(tmp_path / name, tmp_path)
+
+
+def test_text_is_no_truth_value(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="assume_normal: 'false' is no truth value"):
+        load_dataset(tmp_path, tmp_path, assume_normal="false")  # type: ignore[arg-type]

@@ -146,6 +146,11 @@ def test_keep_must_be_positive(tmp_path: Path) -> None:
         ResumableCheckpoint(tmp_path, {}, keep=0)
 
 
+def test_text_is_no_truth_value(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="resume: 'false' is no truth value; write True or False"):
+        ResumableCheckpoint(tmp_path, {}, resume="false")  # type: ignore[arg-type]
+
+
 def test_another_process_does_not_write(tmp_path: Path) -> None:
     training = Training(tmp_path)
     training.engine.state.rank = 1  # type: ignore[attr-defined]

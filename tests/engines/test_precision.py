@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from monai_ctmri.engines import AutocastInferer
+from monai_ctmri.errors import InputError
 
 
 class Recorder(torch.nn.Module):
@@ -36,3 +38,8 @@ def test_disabled_is_exact_and_arguments_pass() -> None:
     out = AutocastInferer(enabled=False)(x, network, scale=2.0)
     assert network.seen == [torch.float32]
     assert torch.equal(out, network.layer(x) * 2.0)
+
+
+def test_text_is_no_truth_value() -> None:
+    with pytest.raises(InputError, match="bf16: 'false' is no truth value"):
+        AutocastInferer("false")  # type: ignore[arg-type]
