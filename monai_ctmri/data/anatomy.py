@@ -90,7 +90,7 @@ class Head:
     _BRAIN_SCALES = ((34.0, 2.4), (16.0, 1.5))
     """Wavelength and amplitude in mm of the deformation of the brain within it: lobes and folds."""
 
-    def __init__(self, seed: int, asymmetry: float = 0.3) -> None:
+    def __init__(self, seed: int, asymmetry: float = 0.4) -> None:
         rng = np.random.default_rng([seed, 1])
         self.seed = seed
         self.angles = np.deg2rad(rng.normal(0, (2.0, 1.0, 3.5)).clip(-8, 8))

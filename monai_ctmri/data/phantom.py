@@ -45,8 +45,8 @@ class PhantomSettings:
     size: int = 128
     slices: int = 12
     contrast: str = "T2"
-    field_of_view_mm: float = 220.0
-    asymmetry: float = 0.3
+    field_of_view_mm: float = 240.0
+    asymmetry: float = 0.4
     form: str = "slices"
 
     def __post_init__(self) -> None:
@@ -186,7 +186,7 @@ def write_phantom(
     size: int = 128,
     slices: int = 12,
     contrast: str = "T2",
-    asymmetry: float = 0.3,
+    asymmetry: float = 0.4,
     form: str = "slices",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,

@@ -160,9 +160,13 @@ def _train(
         "max_epochs": settings.epochs_for(len(fold.training.select(split="train"))),
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
-        "patience": settings.patience,
+        # Without subjects to validate on there is nothing to stop early by.
+        "patience": settings.patience if len(fold.training.select(split="validation")) else None,
         "seed": settings.seed,
         "bf16": settings.bf16,
         "progress_bar": False,
     }
-    return train_bundle(BUNDLE, folder, each_epoch=lambda done, total: say(stage, done, total), **options)
+    trained = train_bundle(BUNDLE, folder, each_epoch=lambda done, total: say(stage, done, total), **options)
+    epochs = len(trained.history)
+    say(stage, epochs, epochs)
+    return trained

@@ -26,7 +26,7 @@ from monai_ctmri.transforms.loading import LoadMask
 __all__ = ["FIELD_OF_VIEW_MM", "abnormal_cases", "load_cases", "make_anomalies"]
 
 
-FIELD_OF_VIEW_MM = 220.0
+FIELD_OF_VIEW_MM = 240.0
 """Width of a slice whose file does not say (pictures never do): about that of a head scan."""
 
 _MIN_BRAIN_SHARE = 0.08

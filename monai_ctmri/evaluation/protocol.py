@@ -117,7 +117,7 @@ def _leave_one_out(manifest: Manifest, normal: list[str]) -> Protocol:
     ]
     notes = (
         f"only {len(normal)} normal subjects: all of them train; calibration scores come from leave-one-subject-out trainings",
-        "no subject is left for validation: the number of epochs is fixed beforehand",
+        "no subject is left for validation: training runs its full number of epochs and keeps the lowest training error",
     )
     empty = manifest.with_cases([])
     return Protocol(divided, (*folds, Fold("final", train, empty)), divided.select(split="test"), notes)

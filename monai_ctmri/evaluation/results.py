@@ -38,12 +38,12 @@ def count_results(run: BenchmarkRun, *, title: str, subtitle: str, command: str,
         ``decision`` (threshold, false alarms, sensitivity) and ``notes``. What cannot be computed is None.
     """
     sets = []
-    if run.injected:
-        kinds = sorted({case.kind for case in run.injected if case.kind})
-        text = f"normal test slices and, for each, an abnormal twin a kind: {', '.join(kinds).replace('_', ' ')}"
-        sets.append(_count_set(run, _INJECTED, text, run.injected))
     if run.labelled:
-        sets.append(_count_set(run, _LABELLED, "test slices with the labels of the manifest", run.labelled))
+        sets.append(_count_set(run, _LABELLED, "Test slices with the labels of the manifest.", run.labelled))
+    if run.injected:
+        kinds = sorted({case.kind.replace("_", " ") for case in run.injected if case.kind})
+        text = f"Normal test slices and, for each, an abnormal twin of each kind: {', '.join(kinds)}."
+        sets.append(_count_set(run, _INJECTED, text, run.injected))
     return {
         "schema": 1,
         "title": title,

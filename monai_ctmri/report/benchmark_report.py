@@ -90,7 +90,7 @@ def _drawings(
     run: BenchmarkRun, results: Mapping[str, Any], examples: Sequence[ScoredCase], scale: float
 ) -> list[tuple[str, str, str, Draw]]:
     panel = [panel_case(case, run) for case in examples]
-    cases = run.injected or run.labelled
+    cases = run.labelled or run.injected
     drawings: list[tuple[str, str, str, Draw]] = [
         (
             "examples",
