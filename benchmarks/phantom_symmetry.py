@@ -1,9 +1,12 @@
-"""Is the phantom as symmetric as real heads? Left-right difference after mid-sagittal alignment, phantom beside real normals.
+"""Is the phantom as symmetric as real heads? Left-right difference after mid-sagittal alignment, phantom beside real
+normals.
 
     python benchmarks/phantom_symmetry.py --real ../shared/data
 
-prints one line a set: the 5th, 50th and 95th percentile over slices of the mean mirror difference within the brain, in units of the intensity range [0, 1],
-without tolerance and with a tolerance of 4 mm for misregistration. Only slices at brain level count: the intracranial region is at least 45 % of the head.
+prints one line a set: the 5th, 50th and 95th percentile over slices of the mean mirror difference within the brain,
+    in units of the intensity range [0, 1],
+without tolerance and with a tolerance of 4 mm for misregistration. Only slices at brain level count: the intracranial
+region is at least 45 % of the head.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from monai.transforms import Compose, ResizeWithPadOrCropd, Resized
+from monai.transforms import Compose, Resized, ResizeWithPadOrCropd
 
 from monai_ctmri.data.dataset import datalist
 from monai_ctmri.data.manifest import Manifest
@@ -53,7 +56,10 @@ def differences(manifest: Manifest, modality: str) -> Iterable[tuple[float, floa
 
 def line(name: str, values: list[tuple[float, float]]) -> str:
     """One row of the table."""
-    cells = [" / ".join(f"{value:.3f}" for value in np.percentile(column, (5, 50, 95))) for column in zip(*values)]
+    cells = [
+        " / ".join(f"{value:.3f}" for value in np.percentile(column, (5, 50, 95)))
+        for column in zip(*values, strict=True)
+    ]
     return f"| {name} | {len(values)} | {cells[0]} | {cells[1]} |"
 
 

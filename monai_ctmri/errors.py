@@ -11,8 +11,8 @@ class InputError(ValueError):
     Args:
         message: one line that names the file (or option), what is wrong and what to do.
 
-    The command line prints the message and exits with code 2. One positional argument only, so that the exception survives
-    pickling between data-loading workers.
+    The command line prints the message and exits with code 2. One positional argument only, so that the exception
+    survives pickling between data-loading workers.
     """
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,9 @@ EXAMPLE = "Example: monai-ctmri benchmark data/pairs/manifest.csv --out runs/pai
 
 
 def benchmark(
-    manifest: Annotated[Path, typer.Argument(help="Manifest (CSV or MONAI datalist JSON), or a folder with manifest.csv.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="Manifest (CSV or MONAI datalist JSON), or a folder with manifest.csv.")
+    ],
     out: Annotated[Path, typer.Option(help="Run folder.")],
     image_size: Annotated[int, typer.Option(help="Network input in pixels: 128 or 256.")] = 128,
     epochs: Annotated[int, typer.Option(help="Epochs at most; more where the training set is small.")] = 20,
@@ -20,7 +22,7 @@ def benchmark(
     seed: Annotated[int, typer.Option(help="Of division, training, injected lesions and bootstrap.")] = 0,
     alpha: Annotated[float, typer.Option(help="False-alarm rate to calibrate for.")] = 0.05,
     bf16: Annotated[
-        Optional[bool], typer.Option("--bf16/--no-bf16", help="bfloat16 training; by default where the processor has it.")
+        bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 training; by default where the processor has it.")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what the libraries log.")] = False,
 ) -> None:

@@ -17,7 +17,8 @@ __all__ = ["quiet_libraries", "show_summary", "stages"]
 
 @contextmanager
 def stages() -> Iterator[Any]:
-    """Yield a callback (stage, done, total) that shows one bar a stage; without a terminal, a line when a stage is done."""
+    """Yield a callback (stage, done, total) that shows one bar a stage; without a terminal, a line when a stage is
+    done."""
     console = Console(stderr=True)
     tasks: dict[str, TaskID] = {}
     finished: set[str] = set()
@@ -42,7 +43,8 @@ def quiet_libraries(verbose: bool) -> None:
         logging.basicConfig(level=logging.INFO)
         return
     logging.disable(logging.INFO)
-    # Ours are configurations we ship; MONAI's notice that configurations are code is in SECURITY.md and the bundle's README.
+    # Ours are configurations we ship; MONAI's notice that configurations are code is in SECURITY.md and the bundle's
+    # README.
     warnings.filterwarnings("ignore", module="monai")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -52,7 +54,9 @@ def show_summary(results: Mapping[str, Any], report: Any) -> None:
     """Print the main rows of the method table, the decision, and last the path of the report."""
     console = Console()
     for one in results["sets"]:
-        table = Table(title=f"{one['name']}: {one['n_normal']} normal, {one['n_abnormal']} abnormal", title_justify="left")
+        table = Table(
+            title=f"{one['name']}: {one['n_normal']} normal, {one['n_abnormal']} abnormal", title_justify="left"
+        )
         table.add_column("Method")
         table.add_column("Group")
         table.add_column("Modality")

@@ -1,7 +1,9 @@
-"""Normal head anatomy for the phantom: MNI152 tissue maps, a skull by distance, and one smooth random head for each seed.
+"""Normal head anatomy for the phantom: MNI152 tissue maps, a skull by distance, and one smooth random head for each
+seed.
 
-The grey- and white-matter maps are those of the ICBM 2009a symmetric template (Fonov et al., NeuroImage 54, 2011) that the
-``nilearn`` wheel ships. They are symmetric, so every left-right difference of a phantom head is one that this module draws.
+The grey- and white-matter maps are those of the ICBM 2009a symmetric template (Fonov et al., NeuroImage 54, 2011)
+that the ``nilearn`` wheel ships. They are symmetric, so every left-right difference of a phantom head is one that
+this module draws.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ def _smooth_step(value: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _ramp(distance: np.ndarray, width: float = 0.8) -> np.ndarray:
-    """Share of a voxel beyond a surface, from the signed distance in mm (a partial-volume edge of ``width`` mm each side)."""
+    """Share of a voxel beyond a surface, from the signed distance in mm (a partial-volume edge of ``width`` mm each
+    side)."""
     return np.clip(0.5 + distance / (2 * width), 0, 1)
 
 
@@ -82,7 +85,8 @@ class Head:
 
     Args:
         seed: the subject; every random number of the head comes from it alone.
-        asymmetry: amplitude of the part of the deformation that is not mirror-symmetric, as a share of the symmetric part.
+        asymmetry: amplitude of the part of the deformation that is not mirror-symmetric, as a share of the symmetric
+            part.
     """
 
     _SHAPE_SCALES = ((110.0, 3.0), (60.0, 0.8))
@@ -172,7 +176,8 @@ class Head:
         return ndimage.map_coordinates(template.depth, at - template.origin[:, None], order=1, mode="nearest")
 
     def _open_ventricles(self, points: np.ndarray) -> np.ndarray:
-        """Widen or narrow the lateral ventricles: a smooth pull along x that is odd in x, largest 12 mm from the midline."""
+        """Widen or narrow the lateral ventricles: a smooth pull along x that is odd in x, largest 12 mm from the
+        midline."""
         x, y, z = points
         pull = x / 12 * np.exp(0.5 - 0.5 * (x / 12) ** 2) * np.exp(-(((y + 15) / 45) ** 2) - ((z - 15) / 22) ** 2)
         return np.stack([x - self._ventricle * pull, y, z])
@@ -216,7 +221,8 @@ class Head:
     def _sharpen(
         self, gm: np.ndarray, wm: np.ndarray, folding: np.ndarray, depth: np.ndarray, x: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Undo the blur of the population average: each map to the power 2.5, weighted by this head's sulci and folds."""
+        """Undo the blur of the population average: each map to the power 2.5, weighted by this head's sulci and
+        folds."""
         csf = np.clip(1 - gm - wm, 0, 1)
         # The average fills the interhemispheric fissure with cortex; a head has fluid there.
         fissure = 0.35 * np.exp(-((x / 2.0) ** 2)) * _smooth_step(depth, -40, -25) * (wm < 0.3)
@@ -224,7 +230,9 @@ class Head:
         # Sulci lie within 25 mm of the skull; deeper, only the ventricles' size may vary.
         superficial = _smooth_step(depth, -28, -18)
         folds = np.exp(superficial * 0.45 * folding)
-        weights = np.stack([csf * self.csf_weight * folds * (1 + 0.35 * superficial), gm, wm * np.exp(0.12 * folding)]) ** 2.5
+        weights = (
+            np.stack([csf * self.csf_weight * folds * (1 + 0.35 * superficial), gm, wm * np.exp(0.12 * folding)]) ** 2.5
+        )
         weights /= np.maximum(weights.sum(0), 1e-6)
         return weights[0], weights[1], weights[2]
 

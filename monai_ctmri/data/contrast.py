@@ -1,6 +1,7 @@
 """From tissue fractions to what a CT or MR scanner shows: Hounsfield units, T1-, T2-, PD- and FLAIR-weighted signal.
 
-Values are working ranges of the radiological literature: CT in Hounsfield units at 120 kV; MR as relative signal of spin-echo
+Values are working ranges of the radiological literature: CT in Hounsfield units at 120 kV; MR as relative signal of
+    spin-echo
 sequences at 1.5 T, scaled so that the brightest tissue of a contrast is about 1.
 """
 
@@ -23,7 +24,16 @@ MR_SIGNAL: dict[str, dict[str, float]] = {
     "T1": {"csf": 0.20, "gm": 0.56, "wm": 0.78, "bone": 0.06, "diploe": 0.55, "fat": 0.98, "skin": 0.42, "dura": 0.45},
     "T2": {"csf": 1.00, "gm": 0.55, "wm": 0.36, "bone": 0.04, "diploe": 0.20, "fat": 0.46, "skin": 0.26, "dura": 0.22},
     "PD": {"csf": 0.74, "gm": 0.90, "wm": 0.72, "bone": 0.07, "diploe": 0.40, "fat": 0.80, "skin": 0.52, "dura": 0.50},
-    "FLAIR": {"csf": 0.10, "gm": 0.66, "wm": 0.52, "bone": 0.05, "diploe": 0.30, "fat": 0.72, "skin": 0.40, "dura": 0.35},
+    "FLAIR": {
+        "csf": 0.10,
+        "gm": 0.66,
+        "wm": 0.52,
+        "bone": 0.05,
+        "diploe": 0.30,
+        "fat": 0.72,
+        "skin": 0.40,
+        "dura": 0.35,
+    },
 }
 """Relative signal of each tissue in each contrast; air and calcification give none."""
 

@@ -1,7 +1,7 @@
 """The embedded data set: paired CT and MRI of normal heads with tissue truth, drawn from a seed; nothing is downloaded.
 
-One seed is one subject. What is drawn for a subject depends on its own seed alone, never on how many others are written,
-in which order or by how many workers. A result on this data is a phantom result and has to be called one.
+One seed is one subject. What is drawn for a subject depends on its own seed alone, never on how many others are
+written, in which order or by how many workers. A result on this data is a phantom result and has to be called one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ __all__ = ["PhantomSettings", "PhantomSubject", "draw_subject", "write_phantom"]
 
 CT_WINDOW = (40.0, 80.0)
 LEVELS_MM = (-30.0, 47.0)
-"""Lowest and highest axial level in head coordinates: from the basal cisterns to below the vertex, all at brain level."""
+"""Lowest and highest axial level in head coordinates: from the basal cisterns to below the vertex, all at brain
+level."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,12 @@ class PhantomSettings:
 
     Attributes:
         size: pixels along each side of an axial slice.
-        slices: axial slices of a subject, evenly spaced between the basal cisterns and below the vertex; for ``volumes`` the
-            number of planes follows from ``spacing_mm`` instead.
+        slices: axial slices of a subject, evenly spaced between the basal cisterns and below the vertex; for
+            ``volumes`` the number of planes follows from ``spacing_mm`` instead.
         contrast: T1, T2, PD, FLAIR, or ``mixed`` (drawn for each subject).
         field_of_view_mm: width of the square slice.
-        asymmetry: amplitude of the part of the deformation that is not mirror-symmetric, as a share of the symmetric part.
+        asymmetry: amplitude of the part of the deformation that is not mirror-symmetric, as a share of the symmetric
+            part.
         form: ``slices`` (8-bit PNG, CT windowed 40/80 HU) or ``volumes`` (NIfTI, CT in HU).
     """
 
@@ -146,7 +148,8 @@ def _write_volumes(subject: PhantomSubject, out: Path, spacing_mm: float) -> lis
     import nibabel
 
     size = subject.ct.shape[-1]
-    # Pictures run from the patient's right to left and anterior to posterior; a RAS file runs the other way on both axes.
+    # Pictures run from the patient's right to left and anterior to posterior; a RAS file runs the other way on both
+    # axes.
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     affine[:3, 3] = (-(size - 1) / 2 * spacing_mm, -(size - 1) / 2 * spacing_mm, subject.levels_mm[0])
     volumes = {"ct": np.round(subject.ct).astype(np.int16), "mri": subject.mri, "tissue": subject.tissue}
@@ -193,7 +196,8 @@ def write_phantom(
 ) -> Path:
     """Write a phantom data set: ``ct/``, ``mri/``, ``tissue/`` (truth), ``phantom.json`` and, last, ``manifest.csv``.
 
-    A folder that already holds the very same data set is left as it is, so a run cut off or repeated costs nothing twice.
+    A folder that already holds the very same data set is left as it is, so a run cut off or repeated costs nothing
+    twice.
 
     Args:
         out: folder to write to.
@@ -219,11 +223,15 @@ def write_phantom(
         "first_seed": seed,
         "settings": asdict(settings),
         "spacing_mm": settings.spacing_mm,
-        "ct": {"window_centre_hu": CT_WINDOW[0], "window_width_hu": CT_WINDOW[1]} if form == "slices" else {"unit": "HU"},
+        "ct": {"window_centre_hu": CT_WINDOW[0], "window_width_hu": CT_WINDOW[1]}
+        if form == "slices"
+        else {"unit": "HU"},
         "tissue_labels": {str(label): name for label, name in enumerate(TISSUES)},
     }
     if description_path.is_file() and json.loads(description_path.read_text(encoding="utf-8")) != description:
-        raise InputError.about(folder, "holds a phantom with other settings", "choose another folder or remove this one")
+        raise InputError.about(
+            folder, "holds a phantom with other settings", "choose another folder or remove this one"
+        )
     if description_path.is_file() and manifest_path.is_file():
         return manifest_path
     write_json(description_path, description)

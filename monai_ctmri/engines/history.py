@@ -17,8 +17,8 @@ __all__ = ["EpochHistory", "read_history"]
 class EpochHistory:
     """Write ``history.json``: one entry an epoch with ``epoch``, ``train_loss`` and the validation metrics.
 
-    MONAI's MetricLogger keeps curves in memory and its state is lost with the process; this file survives a kill. Attach it after
-    the validation handler, so that the metrics are those of the same epoch.
+    MONAI's MetricLogger keeps curves in memory and its state is lost with the process; this file survives a kill.
+    Attach it after the validation handler, so that the metrics are those of the same epoch.
 
     Args:
         path: file to write.

@@ -43,7 +43,8 @@ class BenchmarkRun:
         trained: the tested network.
         judge: its scorers.
         healthy_features: latent features of the training normals, shape (N, F).
-        zero_contrast: AUROC inputs of the zero-contrast control: (clean scores, scores after an injection of no contrast).
+        zero_contrast: AUROC inputs of the zero-contrast control: (clean scores, scores after an injection of no
+            contrast).
         seconds: time of each stage.
     """
 

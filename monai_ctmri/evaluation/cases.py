@@ -44,15 +44,15 @@ def load_cases(
         modalities: entries kept besides ``image``.
 
     Returns:
-        Dictionaries with ``case``, ``subject``, ``label`` (None where unknown), ``image``, the single modalities, ``brain``
-        (intracranial mask [1, H, W]), ``mask`` (where the manifest has one, on the grid of the image) and ``mri_contrast`` where
-        the note names one.
+        Dictionaries with ``case``, ``subject``, ``label`` (None where unknown), ``image``, the single modalities,
+        ``brain`` (intracranial mask [1, H, W]), ``mask`` (where the manifest has one, on the grid of the image) and
+        ``mri_contrast`` where the note names one.
     """
     brain_of = BrainMask(ct_channel=0 if keys.CT in modalities else None)
     cases = []
     for entry, item in zip(manifest, datalist(manifest, None, modalities), strict=True):
         image = preprocess(item)[keys.IMAGE]
-        case = {
+        case: dict[str, Any] = {
             keys.CASE: entry.name,
             keys.SUBJECT: entry.subject,
             keys.LABEL: entry.label,
@@ -77,7 +77,7 @@ def _mask_on_grid(path: Any, size: Sequence[int]) -> torch.Tensor:
 
 
 def make_anomalies(
-    modalities: Sequence[str], image_size: int, donors: Sequence[Mapping[str, Any]], contrast: float = 1.0
+    modalities: Sequence[str], image_size: int, donors: Sequence[Any], contrast: float = 1.0
 ) -> list[LesionTransform]:
     """The anomalies that a benchmark injects; a wrong pair needs both modalities and a donor of another subject."""
     options: dict[str, Any] = {
@@ -97,9 +97,9 @@ def make_anomalies(
 
 
 def abnormal_cases(
-    normals: Sequence[Mapping[str, Any]],
+    normals: Sequence[Any],
     modalities: Sequence[str],
-    donors: Sequence[Mapping[str, Any]],
+    donors: Sequence[Any],
     seed: int,
     contrast: float = 1.0,
 ) -> Iterator[dict[str, Any]]:
@@ -118,10 +118,10 @@ def abnormal_cases(
             except InputError as error:
                 raise InputError(f"cannot inject {anomaly.kind}: {error}") from error
             twin["kind"] = anomaly.kind
-            yield twin
+            yield {str(name): value for name, value in twin.items()}
 
 
-def _donors_at_level(case: Mapping[str, Any], donors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _donors_at_level(case: Mapping[str, Any], donors: Sequence[Any]) -> list[Any]:
     """Slices of other subjects at about the same level: a partner from the neck would be too easy to see.
 
     The size of the intracranial region stands for the level, which pictures do not tell.

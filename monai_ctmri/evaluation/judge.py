@@ -100,9 +100,10 @@ class Judge:
         scores = dict(evidence.scores)
         for scorer in self._fitted:
             # The latent is already there: encoding the case once more for each detector would double the time.
-            latent = isinstance(scorer, LatentScorer)
-            found = scorer.score_features(evidence.features) if latent else scorer.score(case)
-            scores |= found.scores
+            if isinstance(scorer, LatentScorer):
+                scores |= scorer.score_features(evidence.features).scores
+            else:
+                scores |= scorer.score(case).scores
         return evidence, scores
 
     def _judge_one(self, case: Mapping[str, Any]) -> ScoredCase:

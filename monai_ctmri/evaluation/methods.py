@@ -16,8 +16,8 @@ from monai_ctmri.scoring.scorer import Scorer
 __all__ = ["DECISION_METHOD", "LATENT_POOL", "MAP_KIND", "Method", "build_scorers", "list_methods"]
 
 DECISION_METHOD = "l1_mean"
-"""The score that decides, fixed before any test part is opened: of the scores that come with a map it was the best one on
-development subjects, phantom seeds 500000 to 500039, which no demo and no published number uses."""
+"""The score that decides, fixed before any test part is opened: of the scores that come with a map it was the best
+one on development subjects, phantom seeds 500000 to 500039, which no demo and no published number uses."""
 
 MAP_KIND = "l1"
 """The residual behind :data:`DECISION_METHOD`, and the heatmap people see."""
@@ -65,7 +65,8 @@ class Method:
 
 
 def list_methods(modalities: Sequence[str]) -> list[Method]:
-    """Every method for the modalities at hand; with two of them, each error and baseline also for one modality alone."""
+    """Every method for the modalities at hand; with two of them, each error and baseline also for one modality
+    alone."""
     whole = "both" if len(modalities) > 1 else modalities[0]
     methods: list[Method] = []
     for group, labels in (("network", _NETWORK), ("source notes", _NOTES), ("trivial baseline", _TRIVIAL)):
@@ -78,7 +79,9 @@ def list_methods(modalities: Sequence[str]) -> list[Method]:
     return methods
 
 
-def build_scorers(network: nn.Module, modalities: Sequence[str], seed: int) -> tuple[ReconstructionScorer, list[Scorer]]:
+def build_scorers(
+    network: nn.Module, modalities: Sequence[str], seed: int
+) -> tuple[ReconstructionScorer, list[Scorer]]:
     """The reconstruction scorer of a trained network, and the scorers that still have to be fitted on normals."""
     reconstruction = ReconstructionScorer(network, modalities, latent_pool=LATENT_POOL)
     fitted: list[Scorer] = list(trivial_baselines(modalities))

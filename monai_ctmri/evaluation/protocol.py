@@ -54,10 +54,10 @@ class Protocol:
 def make_protocol(manifest: Manifest, seed: int = 0) -> Protocol:
     """Divide a manifest by subject.
 
-    With splits in the manifest those are used. Else, with at least :data:`FEWEST_SUBJECTS` normal subjects: 60/10/10/20. With
-    fewer, every normal subject trains, and calibration scores come from leave-one-subject-out trainings (cross-conformal
-    prediction, Vovk 2015): each normal case is scored by a network that never saw its subject. Subjects with an abnormal or an
-    unlabelled case are only ever tested.
+    With splits in the manifest those are used. Else, with at least :data:`FEWEST_SUBJECTS` normal subjects:
+    60/10/10/20. With fewer, every normal subject trains, and calibration scores come from leave-one-subject-out
+    trainings (cross-conformal prediction, Vovk 2015): each normal case is scored by a network that never saw its
+    subject. Subjects with an abnormal or an unlabelled case are only ever tested.
 
     Raises:
         InputError: no test case, too few normal subjects, or a leak between parts.
@@ -67,7 +67,7 @@ def make_protocol(manifest: Manifest, seed: int = 0) -> Protocol:
         if not all(given):
             lacking = next(case.name for case in manifest if case.split is None)
             raise InputError(f"case {lacking}: has no split while others have one; fill the split column or empty it")
-        return _with_parts(manifest, ("the division is the manifest's own",))
+        return _with_parts(manifest, ("The division is the manifest's own.",))
     normal = _normal_subjects(manifest)
     if len(normal) >= FEWEST_SUBJECTS:
         return _with_parts(assign_splits(manifest, seed=seed), ())
@@ -116,8 +116,10 @@ def _leave_one_out(manifest: Manifest, normal: list[str]) -> Protocol:
         for index, subject in enumerate(normal)
     ]
     notes = (
-        f"only {len(normal)} normal subjects: all of them train; calibration scores come from leave-one-subject-out trainings",
-        "no subject is left for validation: training runs its full number of epochs and keeps the lowest training error",
+        f"Only {len(normal)} normal subjects: all of them train; calibration scores come from leave-one-subject-out "
+        "trainings.",
+        "No subject is left for validation: training runs its full number of epochs and keeps the lowest training "
+        "error.",
     )
     empty = manifest.with_cases([])
     return Protocol(divided, (*folds, Fold("final", train, empty)), divided.select(split="test"), notes)

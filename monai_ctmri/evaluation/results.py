@@ -103,7 +103,8 @@ def _count_set(run: BenchmarkRun, name: str, description: str, cases: Sequence[S
 
 
 def _shown_and_rest(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Methods on all modalities and, for each group, the best on one; the rest is kept apart, so that tables stay readable."""
+    """Methods on all modalities and, for each group, the best on one; the rest is kept apart, so that tables stay
+    readable."""
     shown = [entry for entry in entries if entry["modality"] == entries[0]["modality"]]
     rest = [entry for entry in entries if entry["modality"] != entries[0]["modality"]]
     for group in dict.fromkeys(entry["group"] for entry in rest):
@@ -173,8 +174,8 @@ def _notes(run: BenchmarkRun, phantom: bool) -> list[str]:
     if phantom:
         notes.insert(0, "This is a phantom result: simulated heads, simulated lesions. It says nothing about patients.")
     notes.append(
-        "Slices of one subject depend on each other: the binomial interval of the false-alarm rate takes them as independent and is "
-        "narrower than it should be; intervals of AUROC resample subjects and are not affected."
+        "Slices of one subject depend on each other: the binomial interval of the false-alarm rate takes them as "
+        "independent and is narrower than it should be; intervals of AUROC resample subjects and are not affected."
     )
     tested = {case.subject for case in run.originals}
     if len(tested) < 10:
@@ -182,8 +183,8 @@ def _notes(run: BenchmarkRun, phantom: bool) -> list[str]:
     smallest = run.calibrator.smallest_p_value
     if smallest > run.settings.alpha:
         notes.append(
-            f"The calibration part is too small for alpha {run.settings.alpha}: the smallest reachable p-value is {smallest:.3f}, nothing can "
-            "be flagged."
+            f"The calibration part is too small for alpha {run.settings.alpha}: the smallest reachable p-value is "
+            f"{smallest:.3f}, nothing can be flagged."
         )
     return notes
 
@@ -198,6 +199,15 @@ def scores_table(run: BenchmarkRun) -> str:
         label = "" if case.label is None else case.label
         decision = case.scores[DECISION_METHOD]
         flagged = int(case.p_value <= run.settings.alpha)
-        fixed = [case.case, case.subject, label, case.kind, case.twin_of, f"{decision:.8g}", f"{case.p_value:.8g}", flagged]
+        fixed = [
+            case.case,
+            case.subject,
+            label,
+            case.kind,
+            case.twin_of,
+            f"{decision:.8g}",
+            f"{case.p_value:.8g}",
+            flagged,
+        ]
         writer.writerow([*fixed, *(f"{np.float64(case.scores[name]):.8g}" for name in names)])
     return text.getvalue()

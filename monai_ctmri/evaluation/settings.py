@@ -75,4 +75,6 @@ class BenchmarkSettings:
         if not path.is_file():
             write_text(path, yaml.safe_dump(content, sort_keys=False))
         elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:
-            raise InputError.about(path, "is of a run with other settings or data", "choose another --out, or remove it")
+            raise InputError.about(
+                path, "is of a run with other settings or data", "choose another --out, or remove it"
+            )

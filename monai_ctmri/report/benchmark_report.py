@@ -126,9 +126,9 @@ def _comparison_drawings(
     for one in names:
         scores = [case.scores[one["name"]] for case in cases]
         fpr, tpr, _ = roc_points(labels, scores)
-        curves[one["label"]] = (fpr, tpr, f"{one['auroc']['value']:.2f}")
+        curves[one["label"]] = (fpr.tolist(), tpr.tolist(), f"{one['auroc']['value']:.2f}")
         precisions, recalls, _ = precision_recall_points(labels, scores)
-        precision[one["label"]] = (recalls, precisions, f"{one['average_precision']['value']:.2f}")
+        precision[one["label"]] = (recalls.tolist(), precisions.tolist(), f"{one['average_precision']['value']:.2f}")
     kinds = sorted({case.kind for case in cases if case.kind})
     by_kind = [[one["by_kind"][kind]["auroc"] for one in whole] for kind in kinds]
     decision = {kind: [case.scores[DECISION_METHOD] for case in cases if case.kind == kind] for kind in [*kinds, ""]}
@@ -174,7 +174,7 @@ def _comparison_drawings(
         (
             "latent_view",
             "Latent space",
-            "Principal components of the latent features, fitted on training normals, and the distance to their centre.",
+            "Principal components of the latent features, fitted on training normals, and distance to their centre.",
             lambda theme: latent_view(coordinates, shown_kinds, distances, theme=theme),
         ),
         (
@@ -188,7 +188,8 @@ def _comparison_drawings(
 
 
 def _curve_names(methods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The deciding method, the source notes' two, and the best of the one-class detectors and of the trivial baselines."""
+    """The deciding method, the source notes' two, and the best of the one-class detectors and of the trivial
+    baselines."""
     chosen = [one for one in methods if one["name"] == DECISION_METHOD or one["group"] == "source notes"]
     for group in ("one-class", "trivial baseline"):
         members = [one for one in methods if one["group"] == group]
@@ -213,7 +214,7 @@ def _calibration_drawing(normal_p: Sequence[float]) -> tuple[str, str, str, Draw
     )
 
 
-def _latent_plane(run: BenchmarkRun, cases: Sequence[ScoredCase]) -> tuple[np.ndarray, np.ndarray]:
+def _latent_plane(run: BenchmarkRun, cases: Sequence[ScoredCase]) -> tuple[np.ndarray, list[float]]:
     """Coordinates in the plane of the healthy features' first two components, and distances to their centre in all."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
@@ -221,7 +222,7 @@ def _latent_plane(run: BenchmarkRun, cases: Sequence[ScoredCase]) -> tuple[np.nd
     scaler = StandardScaler().fit(run.healthy_features)
     plane = PCA(2, svd_solver="full").fit(scaler.transform(run.healthy_features))
     features = scaler.transform(np.stack([case.features for case in cases]))
-    return plane.transform(features), np.linalg.norm(features, axis=1) / np.sqrt(features.shape[1])
+    return plane.transform(features), list(np.linalg.norm(features, axis=1) / np.sqrt(features.shape[1]))
 
 
 def _training_drawing(run: BenchmarkRun, results: Mapping[str, Any]) -> tuple[str, str, str, Draw]:

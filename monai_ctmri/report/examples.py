@@ -14,9 +14,9 @@ from monai_ctmri.evaluation.methods import DECISION_METHOD
 __all__ = ["EXAMPLES_NOTE", "choose_examples", "heatmap_scale", "panel_case"]
 
 EXAMPLES_NOTE = (
-    "Chosen by rule: for each kind of anomaly the case with the median score and the one with the highest, then the normal case with the "
-    "median score and the one with the highest. All heatmaps share one scale, which ends at the 99.9th percentile of normal test "
-    "pixels: what glows is rarer than one normal pixel in a thousand."
+    "Chosen by rule: for each kind of anomaly the case with the median score and the one with the highest, then the "
+    "normal case with the median score and the one with the highest. All heatmaps share one scale, which ends at the "
+    "99.9th percentile of normal test pixels: what glows is rarer than one normal pixel in a thousand."
 )
 
 
@@ -34,7 +34,8 @@ def choose_examples(run: BenchmarkRun) -> list[ScoredCase]:
 
 
 def heatmap_scale(cases: Sequence[ScoredCase]) -> float:
-    """One upper end for every heatmap: the 99.9th percentile of the maps of normal cases (of all, if none is normal)."""
+    """One upper end for every heatmap: the 99.9th percentile of the maps of normal cases (of all, if none is
+    normal)."""
     normal = [case.map for case in cases if case.label == 0] or [case.map for case in cases]
     top = float(np.percentile(np.concatenate([one.ravel() for one in normal]).astype(np.float32), 99.9))
     return max(top, 1e-6)

@@ -43,8 +43,7 @@ def run_and_report(
         InputError: for bad input; nothing is written then.
     """
     run = run_benchmark(manifest, out, settings, progress=progress)
-    subtitle = (
-        f"Convolutional autoencoder on {' and '.join(name.upper() for name in run.modalities)}, trained on normal slices only"
-    )
+    modalities = " and ".join(name.upper() for name in run.modalities)
+    subtitle = f"Convolutional autoencoder on {modalities}, trained on normal slices only"
     results = count_results(run, title=title, subtitle=subtitle, command=command, phantom=phantom)
     return results, write_benchmark_report(run, results, out, progress=progress)

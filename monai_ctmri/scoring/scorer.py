@@ -16,7 +16,8 @@ class Evidence:
     """What a scorer says about one case.
 
     Attributes:
-        maps: named anomaly maps, each float32 of shape (H, W) on the grid of the case's ``image``; higher is more abnormal.
+        maps: named anomaly maps, each float32 of shape (H, W) on the grid of the case's ``image``; higher is more
+            abnormal.
         scores: named numbers; higher is more abnormal.
         features: named feature columns for the one-class detectors; no direction is implied.
     """
@@ -30,8 +31,8 @@ class Evidence:
 class Scorer(Protocol):
     """Something that judges cases one by one.
 
-    A case is a dictionary with at least ``image`` (tensor of shape (C, H, W), values in [0, 1], channels in the order of
-    ``modalities``). The evidence for one case never depends on which other cases are scored.
+    A case is a dictionary with at least ``image`` (tensor of shape (C, H, W), values in [0, 1], channels in the order
+    of ``modalities``). The evidence for one case never depends on which other cases are scored.
     """
 
     def fit(self, normal_cases: Iterable[Mapping[str, Any]]) -> Scorer:

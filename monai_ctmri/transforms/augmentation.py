@@ -52,7 +52,7 @@ class RandNoiseInjection(RandomizableTransform):
         ValueError: when ``std`` is no interval of non-negative numbers.
     """
 
-    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(self, prob: float = 0.1, std: tuple[float, float] = (0.0, 0.05)) -> None:
         super().__init__(prob)
@@ -93,7 +93,7 @@ class RandIntensityVariation(RandomizableTransform):
         ValueError: when an interval is out of order or ``gain`` or ``gamma`` is not positive.
     """
 
-    backend = [TransformBackends.TORCH]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.TORCH]
 
     def __init__(
         self,

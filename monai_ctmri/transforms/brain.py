@@ -53,7 +53,7 @@ class HeadMask(Transform):
         ValueError: when an argument is out of range.
     """
 
-    backend = [TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.NUMPY]
 
     def __init__(self, threshold: float = 0.05, erode: int = 0) -> None:
         if not 0 <= threshold < 1:
@@ -91,7 +91,7 @@ class BrainMask(Transform):
         ValueError: when ``threshold`` is out of range.
     """
 
-    backend = [TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.NUMPY]
 
     def __init__(self, ct_channel: int | None = 0, threshold: float = 0.05) -> None:
         if not 0 <= threshold < 1:

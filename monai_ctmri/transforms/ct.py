@@ -39,7 +39,7 @@ class WindowCT(Transform):
         ValueError: when ``width`` is not positive.
     """
 
-    backend = [TransformBackends.TORCH]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.TORCH]
 
     def __init__(self, centre: float = 40.0, width: float = 80.0, windowed: bool | None = None) -> None:
         if not width > 0:

@@ -142,7 +142,7 @@ class LesionTransform(RandomizableTransform, MapTransform):
 
     family = "B"
     kind = ""
-    backend = [TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.NUMPY]
     _softness_mm: Range = (0.5, 1.5)
 
     def __init__(

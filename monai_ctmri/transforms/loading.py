@@ -98,7 +98,7 @@ class LoadSlice(Transform):
         modality: name written to ``meta["modality"]``, e.g. ``"ct"``. Defaults to None.
     """
 
-    backend = [TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.NUMPY]
 
     def __init__(self, modality: str | None = None) -> None:
         self.modality = modality
@@ -169,7 +169,7 @@ class LoadMask(Transform):
     A pixel belongs to the mask when its value is above 0; in a JPEG, whose compression rings, when it is above 127.
     """
 
-    backend = [TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.NUMPY]
 
     def __init__(self) -> None:
         self._load = LoadSlice(names.MASK)

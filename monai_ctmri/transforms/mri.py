@@ -35,7 +35,7 @@ class NormalizeMRI(Transform):
         ValueError: when ``percentile`` is out of range.
     """
 
-    backend = [TransformBackends.TORCH]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.TORCH]
 
     def __init__(self, percentile: float = 99.5) -> None:
         if not 0 < percentile <= 100:

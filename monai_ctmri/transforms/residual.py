@@ -57,7 +57,7 @@ class ResidualMap(Transform):
         ValueError: when ``kind`` is none of these.
     """
 
-    backend = [TransformBackends.TORCH]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.TORCH]
 
     def __init__(self, kind: str = "l1") -> None:
         if kind not in _KINDS:

@@ -112,7 +112,7 @@ class MidsagittalAlign(InvertibleTransform):
         InputError: when ``mode`` is unknown, or a slice is not (C, H, W).
     """
 
-    backend = [TransformBackends.NUMPY]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.NUMPY]
 
     def __init__(self, mode: str = "bilinear") -> None:
         if mode not in _ORDERS:
@@ -222,7 +222,7 @@ class MirrorDifference(Transform):
         InputError: when ``tolerance`` is negative or a slice is not (C, H, W).
     """
 
-    backend = [TransformBackends.TORCH]  # noqa: RUF012  (the type MONAI declares)
+    backend = [TransformBackends.TORCH]
 
     def __init__(self, tolerance: float = 2.0) -> None:
         if tolerance < 0:

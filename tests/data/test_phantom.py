@@ -92,7 +92,6 @@ def test_the_skull_encloses_the_brain(subject):
 def test_template_is_symmetric_so_asymmetry_is_only_what_is_drawn():
     template = load_template()
     np.testing.assert_allclose(template.gm, template.gm[::-1], atol=1e-6)
-    settings = dict(size=64, slices=4)
     head = Head(9, asymmetry=0.0)
     x = np.array([[12.0, 30.0, 41.0], [3.0, -40.0, 20.0], [10.0, 5.0, 25.0]])
     mirrored = x * np.array([[-1.0], [1.0], [1.0]])
@@ -104,7 +103,7 @@ def test_template_is_symmetric_so_asymmetry_is_only_what_is_drawn():
     asymmetric.angles, asymmetric.shift_mm = np.zeros(3), np.zeros(3)
     gap = asymmetric.to_template(x) * np.array([[-1.0], [1.0], [1.0]]) - asymmetric.to_template(mirrored)
     assert np.abs(gap).max() > 0.2
-    assert draw_subject(9, PhantomSettings(**settings, asymmetry=0.0)).ct.shape == (4, 64, 64)
+    assert draw_subject(9, PhantomSettings(size=64, slices=4, asymmetry=0.0)).ct.shape == (4, 64, 64)
 
 
 def test_a_subject_a_second_on_one_core():
