@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from monai_ctmri.cli import benchmark, demo, phantom, version
 from monai_ctmri.errors import InputError, find_input_error
 
 __all__ = ["app", "main"]
 
+
+class _Commands(TyperGroup):
+    """The commands; an interrupt is answered here, since typer's versions differ in the exit code and show nothing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. The same command continues where it stopped.", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="monai-ctmri",
+    cls=_Commands,
     help="Unsupervised cross-modal anomaly detection in brain CT and MRI. For research only: not a medical device.",
     epilog="Example: monai-ctmri demo --out runs/demo",
     no_args_is_help=True,
@@ -29,9 +44,6 @@ def main() -> None:
     """Run the command line; bad input ends in one line on stderr and exit code 2, an interrupt in 130."""
     try:
         app()
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. The same command continues where it stopped.", err=True)
-        sys.exit(130)
     except Exception as error:
         bad = error if isinstance(error, InputError) else find_input_error(error)
         if bad is None:

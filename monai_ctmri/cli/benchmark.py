@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from monai_ctmri.cli.destination import check_destination
+
 EXAMPLE = "Example: monai-ctmri benchmark data/pairs/manifest.csv --out runs/pairs"
 
 
@@ -14,7 +16,7 @@ def benchmark(
     manifest: Annotated[
         Path, typer.Argument(help="Manifest (CSV or MONAI datalist JSON), or a folder with manifest.csv.")
     ],
-    out: Annotated[Path, typer.Option(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Run folder.", callback=check_destination)],
     image_size: Annotated[int, typer.Option(help="Network input in pixels: 128 or 256.")] = 128,
     epochs: Annotated[int, typer.Option(help="Epochs at most; more where the training set is small.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Slices a step.")] = 16,
@@ -30,7 +32,7 @@ def benchmark(
 
     A run that was interrupted continues when the same command is given again.
     """
-    from monai_ctmri.cli.console import quiet_libraries, show_summary, stages
+    from monai_ctmri.cli.console import command_given, quiet_libraries, show_summary, stages
 
     quiet_libraries(verbose)
     from monai_ctmri.engines.precision import prefers_bfloat16
@@ -48,13 +50,16 @@ def benchmark(
     )
     from monai_ctmri.report.run import run_and_report
 
+    folder = (manifest if manifest.is_dir() else manifest.parent).resolve()
     with stages() as advance:
         results, report = run_and_report(
             manifest,
             out,
             settings,
-            title=f"Benchmark: {manifest.parent.name if manifest.suffix else manifest.name}",
-            command=f"monai-ctmri benchmark {manifest} --out {out}",
+            title=f"Benchmark: {folder.name}",
+            command=command_given(),
+            # A result on the phantom has to be called one, whichever command counted it.
+            phantom=(folder / "phantom.json").is_file(),
             progress=advance,
         )
     show_summary(results, report)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["quiet_libraries", "show_summary", "stages"]
+__all__ = ["command_given", "quiet_libraries", "show_summary", "stages"]
+
+
+def command_given() -> str:
+    """Return the command as it was typed, with every option, so that a report says how to run it again."""
+    return shlex.join(["monai-ctmri", *sys.argv[1:]])
 
 
 @contextmanager
@@ -45,7 +52,7 @@ def quiet_libraries(verbose: bool) -> None:
     logging.disable(logging.INFO)
     # Ours are configurations we ship; MONAI's notice that configurations are code is in SECURITY.md and the bundle's
     # README.
-    warnings.filterwarnings("ignore", module="monai")
+    warnings.filterwarnings("ignore", module=r"monai(\.|$)")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
 
@@ -72,7 +79,7 @@ def show_summary(results: Mapping[str, Any], report: Any) -> None:
     )
     if results["data"]["kind"] == "phantom":
         console.print("A phantom result: simulated heads and lesions.", highlight=False)
-    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _interval(entry: Mapping[str, Any]) -> str:

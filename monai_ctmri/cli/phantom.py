@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from monai_ctmri.cli.destination import check_destination
+
 EXAMPLE = "Example: monai-ctmri phantom --out data/phantom --subjects 50 --contrast T2"
 
 
 def phantom(
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.", callback=check_destination)],
     subjects: Annotated[int, typer.Option(help="Number of subjects.")] = 50,
     seed: Annotated[int, typer.Option(help="Seed of the first subject; the others follow.")] = 0,
     size: Annotated[int, typer.Option(help="Pixels along each side of a slice.")] = 128,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,11 +62,11 @@ def train_bundle(
         InputError: for bad data, or when the training preprocessing holds anomalies of a family that only tests.
     """
     configs = bundle_root(name) / "configs"
-    with preserved_random_state():
+    with preserved_random_state(), _own_logging():
         workflow = ConfigWorkflow(
             config_file=str(configs / "train.yaml"),
             meta_file=str(configs / "metadata.json"),
-            logging_file=None,
+            logging_file=False,
             workflow_type="train",
             output_dir=str(output_dir),
             **overrides,
@@ -80,6 +82,17 @@ def train_bundle(
     weights = Path(output_dir) / "models" / "model.pt"
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return TrainedBundle(network.to("cpu").eval(), preprocess, read_history(Path(output_dir) / "history.json"), weights)
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Keep MONAI's warning that the bundle's ``logging.conf`` is not applied: it would replace the program's handlers."""
+    logger = logging.getLogger("monai.bundle.workflows")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
 
 
 def _report_epochs(trainer: Any, each_epoch: Callable[[int, int], None]) -> None:

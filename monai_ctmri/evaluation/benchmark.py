@@ -13,7 +13,7 @@ import numpy as np
 
 from monai_ctmri import keys
 from monai_ctmri.data.manifest import Manifest
-from monai_ctmri.data.verification import verify_files
+from monai_ctmri.data.verification import read_pixels, verify_files
 from monai_ctmri.detection.calibration import ConformalCalibrator
 from monai_ctmri.engines.bundle_training import TrainedBundle, train_bundle
 from monai_ctmri.errors import InputError
@@ -105,8 +105,8 @@ def run_benchmark(
         raise InputError.about(manifest_path, "no modality is present in every case", "give one manifest a modality")
     sizes = verify_files(manifest, progress=lambda done, total: say("Checking files", done, total))
     protocol = make_protocol(manifest, settings.seed)
-    settings.claim(out, manifest_path)
-    protocol.manifest.write_csv(Path(out) / MANIFEST_NAME)
+    _refuse_what_cannot_be_scored(protocol, manifest_path, modalities)
+    settings.claim(out, manifest_path, protocol.manifest)
 
     seconds: dict[str, float] = {}
     calibration_scores: list[float] = []
@@ -145,6 +145,21 @@ def run_benchmark(
         zero_contrast=([clean[one.twin_of] for one in unchanged], [one.scores[DECISION_METHOD] for one in unchanged]),
         seconds=seconds,
     )
+
+
+def _refuse_what_cannot_be_scored(
+    protocol: Protocol, manifest_path: str | os.PathLike[str], modalities: Sequence[str]
+) -> None:
+    """Name now what the scorers would refuse after the training."""
+    for fold in protocol.folds:
+        if len(fold.training.select(split="train")) < 2:
+            problem = f"the training {fold.name!r} has one slice only"
+            raise InputError.about(manifest_path, problem, "give more normal slices")
+    for case in protocol.manifest:
+        for path in (getattr(case, name) for name in modalities):
+            pixels = read_pixels(path)
+            if (pixels == pixels.flat[0]).all():
+                raise InputError.about(path, "a blank slice", f"leave the case {case.name} out of the manifest")
 
 
 def _train(

@@ -140,18 +140,18 @@ def _count_controls(
 
 
 def _count_decision(run: BenchmarkRun) -> dict[str, Any]:
-    """What happens at the calibrated threshold: on labelled cases where the manifest has both labels, else on twins."""
+    """What happens at the calibrated threshold: on the labelled cases where there are both labels, else with twins."""
     alpha = run.settings.alpha
-    judged = run.labelled or run.injected or [case for case in run.originals if case.label == 0]
+    judged = run.labelled or run.injected or [case for case in run.originals if case.label is not None]
     labels = [int(case.label or 0) for case in judged]
     flagged = [case.p_value <= alpha for case in judged]
-    counts = confusion(labels, flagged)
+    counts = confusion(labels, flagged) if judged else dict.fromkeys(("tp", "fp", "tn", "fn"), 0)
     threshold = run.calibrator.threshold(alpha)
     method = next(one for one in list_methods(run.modalities) if one.name == DECISION_METHOD)
     return {
         "method": DECISION_METHOD,
         "label": method.label,
-        "set": _LABELLED if run.labelled else _INJECTED,
+        "set": _INJECTED if run.injected and not run.labelled else _LABELLED,
         "alpha": alpha,
         "threshold": threshold if math.isfinite(threshold) else None,
         "n_calibration": int(run.calibrator.scores_.size),

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.errors import InputError
 
 __all__ = ["BenchmarkSettings"]
@@ -60,21 +61,31 @@ class BenchmarkSettings:
         """The settings as plain values."""
         return asdict(self)
 
-    def claim(self, out: str | os.PathLike[str], manifest: str | os.PathLike[str]) -> None:
-        """Write ``config.yaml`` into a new run folder, or check that the folder's run is this very one.
+    def claim(self, out: str | os.PathLike[str], manifest: str | os.PathLike[str], divided: Manifest) -> None:
+        """Write ``config.yaml`` and ``manifest.csv`` into a new run folder, or check that its run is this very one.
+
+        Args:
+            out: run folder.
+            manifest: where the cases were read from.
+            divided: the cases with their parts. A manifest that changed since a run was cut off is divided anew, and
+                who is tested now may have trained the network that would be continued.
 
         Raises:
-            InputError: when the folder holds a run with other settings or other data.
+            InputError: when the folder holds a run with other settings or other data; nothing is written then.
         """
         import yaml
 
         from monai_ctmri.data.files import write_text
 
-        path = Path(out) / "config.yaml"
+        path, kept = Path(out) / "config.yaml", Path(out) / "manifest.csv"
         content = {"manifest": os.path.abspath(manifest), "settings": self.as_dict()}
+        text, remedy = yaml.safe_dump(content, sort_keys=False), "choose another --out, or remove it"
+        # Compared as written: the file may be anything, even no YAML.
+        if path.is_file() and path.read_bytes() != text.encode("utf-8"):
+            raise InputError.about(path, "is of a run with other settings or data", remedy)
+        if kept.is_file() and Manifest.read(kept) != divided:
+            raise InputError.about(kept, "holds other cases, or other parts of them, than this run", remedy)
         if not path.is_file():
-            write_text(path, yaml.safe_dump(content, sort_keys=False))
-        elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:
-            raise InputError.about(
-                path, "is of a run with other settings or data", "choose another --out, or remove it"
-            )
+            write_text(path, text)
+        if not kept.is_file():
+            divided.write_csv(kept)

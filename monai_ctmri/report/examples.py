@@ -21,11 +21,10 @@ EXAMPLES_NOTE = (
 
 
 def choose_examples(run: BenchmarkRun) -> list[ScoredCase]:
-    """For each kind, then for normals: the median-scoring and the highest-scoring case."""
+    """For each kind, then for normals: the median-scoring and the highest-scoring case; of all, if no label is known."""
     groups: dict[str, list[ScoredCase]] = {}
-    for case in run.cases:
-        if case.label is not None:
-            groups.setdefault(case.kind, []).append(case)
+    for case in [case for case in run.cases if case.label is not None] or run.cases:
+        groups.setdefault(case.kind, []).append(case)
     chosen: list[ScoredCase] = []
     for kind in sorted(groups, key=lambda name: (name == "", name)):
         ranked = sorted(groups[kind], key=lambda case: (case.scores[DECISION_METHOD], case.case))
@@ -47,7 +46,7 @@ def panel_case(case: ScoredCase, run: BenchmarkRun) -> dict[str, Any]:
     reconstruction = run.judge.reconstruct(case.images)
     return {
         "title": case.twin_of or case.case,
-        "kind": case.kind.replace("_", " ") or "normal",
+        "kind": case.kind.replace("_", " ") or ("normal" if case.label == 0 else "label unknown"),
         "score": case.scores[DECISION_METHOD],
         "p_value": case.p_value,
         "images": {label[name]: picture.astype(np.float32) for name, picture in case.images.items()},
