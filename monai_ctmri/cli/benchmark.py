@@ -41,7 +41,7 @@ def benchmark(
     settings = BenchmarkSettings(
         image_size=image_size,
         max_epochs=epochs,
-        min_steps=400,
+        min_steps=300,
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,

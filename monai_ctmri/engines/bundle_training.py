@@ -86,7 +86,7 @@ def train_bundle(
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Keep MONAI's warning that the bundle's ``logging.conf`` is not applied: it would replace the program's handlers."""
+    """Leave the program's logging alone, without MONAI's warning that the bundle's ``logging.conf`` is not applied."""
     logger = logging.getLogger("monai.bundle.workflows")
     disabled, logger.disabled = logger.disabled, True
     try:

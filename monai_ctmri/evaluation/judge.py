@@ -14,6 +14,7 @@ from monai_ctmri import keys
 from monai_ctmri.evaluation.comparison import head_area
 from monai_ctmri.evaluation.methods import MAP_KIND, build_scorers
 from monai_ctmri.scoring.reconstruction import LatentScorer
+from monai_ctmri.scoring.scorer import Evidence
 
 __all__ = ["Judge", "Progress", "ScoredCase"]
 
@@ -82,10 +83,21 @@ class Judge:
 
     def judge(self, cases: Sequence[Mapping[str, Any]], stage: str, say: Progress) -> list[ScoredCase]:
         """Judge cases one by one: no case's scores depend on another's."""
-        judged = []
+        judged, latents = [], []
         for done, case in enumerate(cases, start=1):
-            judged.append(self._judge_one(case))
+            evidence = self.reconstruction.score(case)
+            scores = dict(evidence.scores)
+            for scorer in self._fitted:
+                if not isinstance(scorer, LatentScorer):
+                    scores |= scorer.score(case).scores
+            judged.append(self._scored(case, evidence, scores))
+            latents.append(evidence.features)
             say(stage, done, len(cases))
+        # The latents are already there, and a detector judges many rows in the time of one, each as if it were alone.
+        for scorer in self._fitted:
+            if judged and isinstance(scorer, LatentScorer):
+                for one, found in zip(judged, scorer.score_features(latents), strict=True):
+                    one.scores.update(found.scores)
         return judged
 
     def reconstruct(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -95,19 +107,7 @@ class Judge:
             pred = self.network(stack[None])[0].numpy()
         return dict(zip(self.modalities, pred, strict=True))
 
-    def _evidence(self, case: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
-        evidence = self.reconstruction.score(case)
-        scores = dict(evidence.scores)
-        for scorer in self._fitted:
-            # The latent is already there: encoding the case once more for each detector would double the time.
-            if isinstance(scorer, LatentScorer):
-                scores |= scorer.score_features(evidence.features).scores
-            else:
-                scores |= scorer.score(case).scores
-        return evidence, scores
-
-    def _judge_one(self, case: Mapping[str, Any]) -> ScoredCase:
-        evidence, scores = self._evidence(case)
+    def _scored(self, case: Mapping[str, Any], evidence: Evidence, scores: dict[str, float]) -> ScoredCase:
         image, mask, label = np.asarray(case[keys.IMAGE]), case.get(keys.MASK), case.get(keys.LABEL)
         return ScoredCase(
             case=str(case[keys.CASE]),

@@ -149,13 +149,14 @@ def auroc_forest(rows: Sequence[Mapping[str, Any]], *, theme: str = "light") -> 
 
     Args:
         rows: dictionaries with ``name``, ``group``, ``value``, ``low``, ``high`` (in [0, 1]; None where unknown), in
-            this order within a group, groups in the order of their first row.
+            this order within a group, networks first, trivial baselines after the one-class detectors.
         theme: ``light`` or ``dark``.
     """
     colours = figure_palette(theme)
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(str(row.get("group") or "other"), []).append(row)
+    groups = dict(sorted(groups.items(), key=lambda item: (*_GROUP_COLOURS, item[0]).index(item[0])))
     lines = len(rows) + len(groups)
     figure = new_figure(theme, FULL_WIDTH, 1.1 + 0.29 * lines)
     axes = draw_axes(figure, colours, grid="x")

@@ -21,7 +21,10 @@ EXAMPLES_NOTE = (
 
 
 def choose_examples(run: BenchmarkRun) -> list[ScoredCase]:
-    """For each kind, then for normals: the median-scoring and the highest-scoring case; of all, if no label is known."""
+    """For each kind, then for normals: the median-scoring and the highest-scoring case.
+
+    Cases of unknown label are left out, unless no label is known at all.
+    """
     groups: dict[str, list[ScoredCase]] = {}
     for case in [case for case in run.cases if case.label is not None] or run.cases:
         groups.setdefault(case.kind, []).append(case)

@@ -288,8 +288,13 @@ def calibration_curve(
     axes = draw_axes(figure, colours, grid="both", aspect="equal")
     reach = 1.08 * float(np.nanmax(np.concatenate([nominal, top, [0.01]])))
     axes.plot([0, reach], [0, reach], color=colours.muted, linewidth=1.2, linestyle=(0, (2, 3)), label="as asked for")
-    axes.vlines(nominal, bottom, top, color=colours.normal, linewidth=4, alpha=0.35, label="95 % interval")
-    axes.plot(nominal, rate, "-o", color=colours.normal, linewidth=1.6, markersize=5.5, label="realised")
+    dense = nominal.size > 12  # that many bars would touch
+    if dense:
+        axes.fill_between(nominal, bottom, top, color=colours.normal, alpha=0.22, lw=0, label="95 % interval")
+    else:
+        axes.vlines(nominal, bottom, top, color=colours.normal, linewidth=4, alpha=0.35, label="95 % interval")
+    style = "-" if dense else "-o"
+    axes.plot(nominal, rate, style, color=colours.normal, linewidth=1.8, markersize=5.5, label="realised")
     axes.set(xlim=(0, reach), ylim=(0, reach), xlabel="False-alarm rate asked for", ylabel="False-alarm rate realised")
     draw_legend(axes, loc="upper left")
     return finish(figure, colours)

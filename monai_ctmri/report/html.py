@@ -83,6 +83,8 @@ def write_report(path: str | PathLike[str], results: Mapping[str, Any], figures:
     }
     for figure in figures:
         places[_place(figure.name)].append(_embedded(figure))
+    for section in places.values():
+        _mark_alone(section)
     named = (results.get("decision") or {}).get("method")
     sets = [set_view(entry, named) for entry in results.get("sets") or []]
     page = environment.get_template("report.html.j2").render(
@@ -91,7 +93,7 @@ def write_report(path: str | PathLike[str], results: Mapping[str, Any], figures:
         training=results.get("training"),
         sets=sets,
         headline=headline_view(results, sets),
-        decision=decision_view(results.get("decision")),
+        decision=decision_view(results.get("decision"), sets),
         figures=places,
         created=moment_text(results.get("created")),
         missing="\N{EN DASH}",
@@ -118,6 +120,18 @@ def _picture(path: Path) -> tuple[str, int, int]:
     return uri, round(0.64 * width), round(0.64 * height)
 
 
+def _mark_alone(section: list[dict[str, Any]]) -> None:
+    """Mark a narrow figure that has no neighbour in its row, so that its caption takes the empty half."""
+    waiting = None
+    for figure in section:
+        if figure["wide"]:
+            waiting = None
+        elif waiting is None:
+            waiting, figure["alone"] = figure, True
+        else:
+            waiting["alone"], waiting = False, None
+
+
 def _embedded(figure: ReportFigure) -> dict[str, Any]:
     light, width, height = _picture(figure.light)
     dark = None if figure.dark is None else _picture(figure.dark)[0]
@@ -130,4 +144,5 @@ def _embedded(figure: ReportFigure) -> dict[str, Any]:
         "width": width,
         "height": height,
         "wide": width > _WIDE,
+        "alone": False,
     }

@@ -20,7 +20,7 @@ _GROUP_TITLES = {
     "trivial baseline": "Trivial baselines",
     "source notes": "Methods of the source notes",
 }
-_MODALITIES = {"ct": "CT", "mri": "MRI", "both": "CT + MRI"}
+_MODALITIES = {"ct": "CT", "mri": "MRI", "both": "CT\N{NO-BREAK SPACE}+\N{NO-BREAK SPACE}MRI"}
 _STRENGTHS = ((0.4, "below chance"), (0.6, "near chance"), (0.7, "weak"), (0.8, "moderate"), (0.9, "good"))
 
 
@@ -116,6 +116,7 @@ def set_view(entry: Mapping[str, Any], named: str | None) -> dict[str, Any]:
         average = method.get("average_precision") or {}
         rows.append(
             {
+                "name": method.get("name"),
                 "label": method.get("label") or method.get("name") or MISSING,
                 "group": method.get("group") or "other",
                 "modality": _MODALITIES.get(str(method.get("modality")), method.get("modality")),
@@ -135,7 +136,7 @@ def set_view(entry: Mapping[str, Any], named: str | None) -> dict[str, Any]:
         for row in rows:
             row["kinds"][column]["best"] = best > 0 and row["kinds"][column]["auroc"] == best
     prevalences = [row["prevalence"] for row in rows if row["prevalence"] is not None]
-    ticks = [tick / 10 for tick in range(round(10 * floor), 11) if tick % 2 == 0 or tick == 5 or floor >= 0.4]
+    ticks = [tick for tick in (0.0, 0.25, 0.5, 0.75, 1.0) if tick >= floor]
     return {
         **{key: entry.get(key) for key in ("name", "description", "n_normal", "n_abnormal", "subjects")},
         "controls": [control or {} for control in entry.get("controls") or []],
@@ -148,7 +149,7 @@ def set_view(entry: Mapping[str, Any], named: str | None) -> dict[str, Any]:
             for group in dict.fromkeys(row["group"] for row in rows)
         ],
         "rows": rows,
-        "kinds": kinds,
+        "kinds": [kind.replace("_", " ") for kind in kinds],
         "kind_counts": [max((row["kinds"][c]["n"] or 0 for row in rows), default=0) for c in range(len(kinds))],
         "prevalence": prevalences[0] if prevalences else None,
         "chance": round(100 * (0.5 - floor) / (1 - floor), 2),
@@ -205,23 +206,24 @@ def headline_view(results: Mapping[str, Any], sets: Sequence[dict[str, Any]]) ->
 
 def _beside(what: str, other: Mapping[str, Any], auroc: Mapping[str, Any]) -> str:
     """One sentence that sets the best of other methods beside the headline; overlapping intervals are said so."""
-    value, high = other["auroc"]["value"], other["auroc"]["high"]
-    sentence = (
-        f"{what}, {other['label']}{' on ' + other['modality'] if other['modality'] else ''}, reaches {_number(value)}"
-    )
+    value, high, modality = other["auroc"]["value"], other["auroc"]["high"], other["modality"]
+    name = other["label"] if not modality or modality in other["label"] else f"{other['label']} on {modality}"
+    sentence = f"{what} ({name}) reaches {_number(value)}"
     if value >= auroc["value"]:
         return sentence + ", which is no worse."
     overlap = high is not None and auroc["low"] is not None and high >= auroc["low"]
-    return sentence + (" (the intervals overlap)." if overlap else ".")
+    return sentence + ("; the intervals overlap." if overlap else ".")
 
 
-def decision_view(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def decision_view(entry: Mapping[str, Any] | None, sets: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any] | None:
     """The decision at the calibrated threshold, with its rates as estimates on bars from 0 to 1; None without one."""
     if not entry:
         return None
     confusion = entry.get("confusion") or {}
+    labels = {row["name"]: row["label"] for view in sets for row in view["rows"]}
     return {
         **{key: entry.get(key) for key in ("method", "alpha", "n_calibration", "smallest_p_value")},
+        "label": labels.get(entry.get("method"), entry.get("method")),
         "threshold": _finite(entry.get("threshold")),
         "false_alarms": {**_estimate(entry.get("false_alarms")), **_tally(entry.get("false_alarms"))},
         "sensitivity": {**_estimate(entry.get("sensitivity")), **_tally(entry.get("sensitivity"))},

@@ -205,12 +205,12 @@ class LatentScorer:
 
     def score(self, case: Mapping[str, Any]) -> Evidence:
         """Judge one case by the detector's ``decision_function``."""
-        return self.score_features(self.reconstruction_scorer.latent_features([case])[0])
+        return self.score_features(self.reconstruction_scorer.latent_features([case]))[0]
 
-    def score_features(self, features: Mapping[str, float]) -> Evidence:
-        """Judge a case by its latent features alone, where a reconstruction has already given them."""
-        value = self.detector.decision_function(np.array([list(features.values())]))[0]
-        return Evidence(scores={self.name: float(value)})
+    def score_features(self, rows: Sequence[Mapping[str, float]]) -> list[Evidence]:
+        """Judge cases by latent features that a reconstruction has already given; each as if it were alone."""
+        values = self.detector.decision_function(np.array([list(row.values()) for row in rows]))
+        return [Evidence(scores={self.name: float(value)}) for value in values]
 
 
 @contextmanager

@@ -172,10 +172,18 @@ class MapScore:
             raise ValueError(f"anomaly_map and mask must have one shape, got {values.shape} and {inside.shape}.")
         if not inside.any():
             return {"mean": 0.0, "top": 0.0}
-        smooth = ndimage.median_filter(values, size=self.median) if self.median > 1 else values
-        candidates = smooth[self._core(inside)]
+        candidates = self._smooth_core(values, inside)
         count = max(1, math.ceil(self.top_fraction * candidates.size))
         return {"mean": float(values[inside].mean()), "top": float(np.sort(candidates)[-count:].mean())}
+
+    def _smooth_core(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """Filtered values in the eroded mask; the filter runs on its bounding box and the margin it needs."""
+        core = self._core(inside)
+        if self.median == 1:
+            return values[core]
+        rows, columns = np.flatnonzero(core.any(1)), np.flatnonzero(core.any(0))
+        box = tuple(slice(max(0, span[0] - self.median), span[-1] + 1 + self.median) for span in (rows, columns))
+        return ndimage.median_filter(values[box], size=self.median)[core[box]]
 
     def _core(self, inside: np.ndarray) -> np.ndarray:
         """Erode pixel by pixel and stop before nothing is left."""

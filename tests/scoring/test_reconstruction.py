@@ -395,3 +395,12 @@ def test_latent_score_refuses_too_few_cases_and_networks_without_encode():
             LatentScorer(ReconstructionScorer(DenseEncoder()), OutlierDetector()).fit(cases)
     with pytest.raises(TypeError, match="no encode"):
         LatentScorer(ReconstructionScorer(Dimmer()), OutlierDetector()).fit([slice_of(0)])
+
+
+def test_features_in_hand_are_judged_as_the_cases_one_by_one():
+    cases = [slice_of(seed) for seed in range(8)]
+    reconstruction = ReconstructionScorer(DenseEncoder())
+    scorer = LatentScorer(reconstruction, OutlierDetector("OCSVM"), "ocsvm").fit(cases)
+    rows = [reconstruction.score(case).features for case in cases]
+    together = [evidence.scores["ocsvm"] for evidence in scorer.score_features(rows)]
+    assert together == pytest.approx([scorer.score(case).scores["ocsvm"] for case in cases], abs=1e-9)
