@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEMO_OUT ?= runs/demo
 DEMO_OPTIONS ?=
 
-.PHONY: demo test lint format types coverage clean help
+.PHONY: demo test lint format coverage clean help
 
 help:
 	@echo "make demo      train, score and report on the embedded phantom (under 5 minutes on 2 cores); ends with the report's path"

@@ -18,10 +18,10 @@ def test_about_is_one_line_of_path_problem_and_remedy():
 
 
 def test_about_keeps_the_class_it_was_called_on():
-    class Narrower(InputError):
+    class NarrowerError(InputError):
         pass
 
-    assert type(Narrower.about("a", "b", "c")) is Narrower
+    assert type(NarrowerError.about("a", "b", "c")) is NarrowerError
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

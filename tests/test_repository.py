@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -159,7 +160,7 @@ def check_bundle_run(words: list[str]) -> None:
     import monai.bundle.__main__ as runner
 
     assert hasattr(runner, words[0])
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in pairwise(words):
         if option in ("--config_file", "--meta_file", "--logging_file"):
             files = re.findall(r"[^\[\]'\", ]+", value)
             # Files of the reader's own have other folders.

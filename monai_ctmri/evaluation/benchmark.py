@@ -104,7 +104,10 @@ def run_benchmark(
     if not modalities:
         raise InputError.about(manifest_path, "no modality is present in every case", "give one manifest a modality")
     sizes = verify_files(manifest, progress=lambda done, total: say("Checking files", done, total))
-    protocol = make_protocol(manifest, settings.seed)
+    try:
+        protocol = make_protocol(manifest, settings.seed)
+    except InputError as error:
+        raise InputError(f"{manifest_path}: {error}") from error
     _refuse_what_cannot_be_scored(protocol, manifest_path, modalities)
     settings.claim(out, manifest_path, protocol.manifest)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_ctmri import __version__
+from monai_ctmri import __version__, keys
 from monai_ctmri.detection.calibration import binomial_interval
 from monai_ctmri.evaluation.benchmark import BenchmarkRun
 from monai_ctmri.evaluation.comparison import compare_methods, negative_controls
@@ -177,6 +177,11 @@ def _notes(run: BenchmarkRun, phantom: bool) -> list[str]:
         "Slices of one subject depend on each other: the binomial interval of the false-alarm rate takes them as "
         "independent and is narrower than it should be; intervals of AUROC resample subjects and are not affected."
     )
+    for modality in keys.MODALITIES:
+        having = sum(modality in case.modalities for case in run.protocol.manifest)
+        if modality not in run.modalities and having:
+            total = len(run.protocol.manifest)
+            notes.append(f"{modality.upper()} was not used: only {having} of {total} cases have it.")
     tested = {case.subject for case in run.originals}
     if len(tested) < 10:
         notes.append(f"Only {len(tested)} subjects were tested: intervals over so few subjects are rough.")

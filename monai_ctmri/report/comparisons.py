@@ -215,8 +215,9 @@ def kind_by_method_heatmap(
     figure = new_figure(theme, FULL_WIDTH, 1.7 + 0.38 * len(kinds))
     axes = draw_axes(figure, colours, grid="")
     ends = ("#B84F00", "#0072B2") if theme == "light" else ("#E69F00", "#56B4E9")
-    scale = LinearSegmentedColormap.from_list("chance", [ends[0], colours.grid, ends[1]])
-    scale.set_bad(colours.surface)
+    scale = LinearSegmentedColormap.from_list("chance", [ends[0], colours.grid, ends[1]]).with_extremes(
+        bad=colours.surface
+    )
     image = axes.imshow(np.ma.masked_invalid(table), cmap=scale, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
         missing = not np.isfinite(value)
@@ -245,4 +246,4 @@ def _ink_on(colour: Any) -> str:
     """Black or white, whichever has more contrast on ``colour`` (relative luminance of WCAG 2.2)."""
     channels = np.asarray(colour[:3])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return "#10151c" if float(linear @ [0.2126, 0.7152, 0.0722]) > 0.18 else "#ffffff"
+    return "#000000" if float(linear @ [0.2126, 0.7152, 0.0722]) > 0.179 else "#ffffff"

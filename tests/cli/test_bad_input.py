@@ -145,7 +145,6 @@ def test_a_manifest_without_labels_is_refused(refusal, data, out):
     assert not out.exists()
 
 
-@pytest.mark.xfail(reason="the division of a manifest does not know the manifest's path")
 def test_a_manifest_without_labels_is_named(refusal, data, out):
     manifest = without_labels(data)
     assert str(manifest) in refusal("benchmark", manifest, "--out", out)

@@ -101,9 +101,13 @@ def test_in_a_terminal_a_stage_is_a_bar(monkeypatch):
 
 
 def test_an_error_inside_a_stage_comes_through():
-    with pytest.raises(KeyError), stages() as advance:
-        advance("Training", 1, 2)
-        raise KeyError("x")
+    def work() -> None:
+        with stages() as advance:
+            advance("Training", 1, 2)
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        work()
 
 
 @pytest.mark.usefixtures("_logging_restored")

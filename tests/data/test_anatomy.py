@@ -193,7 +193,7 @@ def test_more_asymmetry_means_less_mirrored():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_deformation_folds_nowhere_in_the_brain(seed):
     head = Head(seed)
-    points, shape = sheet(15, half_mm=60, step_mm=1.0)
+    points, _ = sheet(15, half_mm=60, step_mm=1.0)
     steps = []
     for axis in range(3):
         shift = np.zeros((3, 1))

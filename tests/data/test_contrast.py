@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import ndimage, stats
@@ -30,7 +32,7 @@ def only(tissue: str, slices: int = 4, size: int = 96) -> np.ndarray:
 
 def in_order(values: dict[str, float], names: str) -> bool:
     ordered = [values[name] for name in names.split(" > ")]
-    return all(left > right for left, right in zip(ordered, ordered[1:], strict=False))
+    return all(left > right for left, right in pairwise(ordered))
 
 
 def lag_correlation(noise: np.ndarray, lag: int, axis: int) -> float:

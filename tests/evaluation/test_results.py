@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 from monai_ctmri.evaluation.benchmark import BenchmarkRun
 from monai_ctmri.evaluation.judge import ScoredCase
 from monai_ctmri.evaluation.methods import list_methods
-from monai_ctmri.evaluation.results import count_results, scores_table
+from monai_ctmri.evaluation.results import _notes, count_results, scores_table
 
 FIXED = ["case", "subject", "label", "kind", "twin_of", "score", "p_value", "flagged"]
 
@@ -214,3 +214,14 @@ def test_test_cases_of_unknown_label_are_counted_and_judged_by_nothing(few_subje
     assert results["decision"]["sensitivity"]["value"] is None
     json.dumps(results, allow_nan=False)
     assert [row["label"] for row in csv.DictReader(io.StringIO(scores_table(run)))] == ["", "", ""]
+
+
+def test_a_modality_that_only_some_cases_have_is_named(phantom_benchmark):
+    from dataclasses import replace
+
+    run = phantom_benchmark.run
+    first, *others = run.protocol.manifest
+    manifest = run.protocol.manifest.with_cases([first, *(replace(case, mri=None) for case in others)])
+    partial = replace(run, modalities=("ct",), protocol=replace(run.protocol, manifest=manifest))
+    assert any(f"MRI was not used: only 1 of {len(manifest)} cases" in note for note in _notes(partial, phantom=False))
+    assert not any("was not used" in note for note in _notes(run, phantom=True))
