@@ -93,8 +93,10 @@ def _estimate(entry: Any, floor: float = 0.0) -> dict[str, Any]:
     return view
 
 
-def _group_rank(group: str) -> int:
-    return GROUPS.index(group) if group in GROUPS else len(GROUPS)
+def _order(row: Mapping[str, Any]) -> tuple[int, str, float]:
+    """By group, best AUROC first, those without a value last."""
+    group, value = row["group"], row["auroc"]["value"]
+    return (GROUPS.index(group) if group in GROUPS else len(GROUPS), group, 1.0 if value is None else -value)
 
 
 def set_view(entry: Mapping[str, Any], named: str | None) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def set_view(entry: Mapping[str, Any], named: str | None) -> dict[str, Any]:
                 "headline": method is headline,
             }
         )
-    rows.sort(key=lambda row: (_group_rank(row["group"]), row["group"], -(_finite(row["auroc"]["value"]) or -1.0)))
+    rows.sort(key=_order)
     for column in range(len(kinds)):
         best = max((row["kinds"][column]["auroc"] or 0.0 for row in rows), default=0.0)
         for row in rows:

@@ -53,7 +53,7 @@ def test_marks_of_normal_and_abnormal_stand_out(theme: str) -> None:
 
 
 def test_unknown_theme_is_refused_in_one_line() -> None:
-    with pytest.raises(InputError, match="sepia.*light or dark") as caught:
+    with pytest.raises(InputError, match=r"sepia.*light or dark") as caught:
         figure_palette("sepia")
     assert "\n" not in str(caught.value)
 

@@ -17,6 +17,7 @@ from monai_ctmri.report.comparisons import (
     roc_curves,
 )
 
+DASH = "\N{EN DASH}"
 GENERATOR = np.random.default_rng(11)
 TRUTH = np.repeat([0, 1], 40)
 SCORES = TRUTH + GENERATOR.normal(size=80)
@@ -116,7 +117,7 @@ def test_confusion_matrix_states_counts_and_shares_of_each_class() -> None:
 def test_confusion_matrix_of_an_empty_class_and_no_threshold(threshold: float | None) -> None:
     axes = confusion_matrix(0, 0, 4, 0, threshold).axes[0]
     assert axes.get_xlabel() == "Threshold: infinite"
-    assert "– · missed" in texts_of(axes)
+    assert f"{DASH} · missed" in texts_of(axes)
     assert "100% · correctly passed" in texts_of(axes)
 
 
@@ -124,7 +125,8 @@ def test_forest_groups_the_methods_in_the_order_of_the_house() -> None:
     axes = auroc_forest(ROWS).axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [
-        "Network", "Denoiser", "Mirror", "One-class", "Mahalanobis", "Trivial baseline", "Slice mean", "Of a user", "Custom",
+        "Network", "Denoiser", "Mirror", "One-class", "Mahalanobis", "Trivial baseline", "Slice mean",
+        "Of a user", "Custom",
     ]  # fmt: skip
 
 
@@ -135,7 +137,7 @@ def test_forest_places_values_and_intervals() -> None:
     bars = [line.get_xdata() for line in axes.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 1]
     assert [0.8, 0.91] in [list(bar) for bar in bars]
     assert len(bars) == 3, "a row without an interval has a dot alone"
-    assert texts_of(axes) == ["0.860  [0.800, 0.910]", "0.700  [0.600, 0.800]", "–", "0.550  [0.310, 0.620]", "0.700"]
+    assert texts_of(axes) == ["0.860  [0.800, 0.910]", "0.700  [0.600, 0.800]", DASH, "0.550  [0.310, 0.620]", "0.700"]
     assert axes.get_xlim()[0] < 0.31
     assert any(list(line.get_xdata()) == [0.5, 0.5] for line in axes.lines)
 
@@ -149,7 +151,7 @@ def test_kind_heatmap_is_centred_on_chance() -> None:
     image = axes.images[0]
     assert image.get_clim() == (0, 1)
     assert np.ma.getmaskarray(image.get_array()).tolist() == [[False, False, False], [False, True, True]]
-    assert texts_of(axes) == ["0.90", "0.60", "0.50", "0.20", "–", "–"]
+    assert texts_of(axes) == ["0.90", "0.60", "0.50", "0.20", DASH, DASH]
     above, chance, below = (np.asarray(image.cmap(value)[:3]) for value in (1.0, 0.5, 0.0))
     assert above[2] > above[0], "above chance is blue"
     assert below[0] > below[2], "below chance is orange"

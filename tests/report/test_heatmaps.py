@@ -202,7 +202,7 @@ def test_panel_is_written_in_both_themes(theme: str, rows: int, tmp_path) -> Non
 def test_panel_refuses_no_case_no_image_and_no_scale() -> None:
     with pytest.raises(InputError, match="no case"):
         heatmap_panel([], 1.0)
-    with pytest.raises(InputError, match="sub-01 second line.*no image"):
+    with pytest.raises(InputError, match=r"sub-01 second line.*no image"):
         heatmap_panel([case(images={}, title="sub-01\nsecond line")], 1.0)
     with pytest.raises(InputError, match="vmax"):
         heatmap_panel([case()], 0.0)

@@ -6,6 +6,8 @@ import pytest
 
 from monai_ctmri.report.views import FILTERS, decision_view, headline_view, moment_text, set_view, strength_of
 
+DASH = "\N{EN DASH}"
+
 
 def method(name: str, group: str, value: float | None, half: float | None = 0.05, **more) -> dict:
     known = value is not None and half is not None
@@ -55,25 +57,25 @@ def test_strength_in_words(auroc: float | None, word: str | None) -> None:
     ("name", "value", "text"),
     [
         ("number", 0.12345, "0.123"),
-        ("number", -0.5, "−0.500"),
-        ("number", None, "–"),
-        ("number", float("nan"), "–"),
-        ("number", float("inf"), "–"),
-        ("number", "<b>", "–"),
+        ("number", -0.5, "\N{MINUS SIGN}0.500"),
+        ("number", None, DASH),
+        ("number", float("nan"), DASH),
+        ("number", float("inf"), DASH),
+        ("number", "<b>", DASH),
         ("percent", 0.0534, "5.3\u00a0%"),
-        ("percent", None, "–"),
+        ("percent", None, DASH),
         ("count", 1234567, "1\u202f234\u202f567"),
         ("count", 0, "0"),
-        ("count", None, "–"),
-        ("count", True, "–"),
-        ("size", 64, "64 × 64"),
-        ("size", [128, 96], "128 × 96"),
-        ("size", None, "–"),
-        ("size", [], "–"),
+        ("count", None, DASH),
+        ("count", True, DASH),
+        ("size", 64, "64 \N{MULTIPLICATION SIGN} 64"),
+        ("size", [128, 96], "128 \N{MULTIPLICATION SIGN} 96"),
+        ("size", None, DASH),
+        ("size", [], DASH),
         ("duration", 1.04, "1.04 s"),
         ("duration", 742.3, "12 min 22 s"),
         ("duration", 7260, "2 h 1 min"),
-        ("duration", None, "–"),
+        ("duration", None, DASH),
     ],
 )
 def test_filters(name: str, value: object, text: str) -> None:
@@ -87,7 +89,7 @@ def test_filters(name: str, value: object, text: str) -> None:
         ("2025-11-21T11:44:00Z", "21 November 2025, 11:44 UTC"),
         ("2025-11-02T09:05:00", "2 November 2025, 09:05"),
         ("yesterday", "yesterday"),
-        (None, "–"),
+        (None, DASH),
     ],
 )
 def test_moments(text: str | None, said: str) -> None:
