@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from monai_ctmri import keys
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.data.phantom import write_phantom
-from monai_ctmri.data.splits import assign_splits, guard_splits
+from monai_ctmri.data.splits import DEFAULT_FRACTIONS, assign_splits, guard_splits
 from monai_ctmri.errors import InputError
 
 __all__ = ["UNKNOWN_LABEL", "datalist", "load_dataset"]
@@ -34,6 +34,7 @@ def load_dataset(
     image_size: int = 128,
     assume_normal: bool = False,
     divide: bool = True,
+    fractions: Mapping[str, float] | None = None,
 ) -> Manifest:
     """Read the manifest a configuration names, with a division that is fit to train on.
 
@@ -46,6 +47,7 @@ def load_dataset(
         assume_normal: take a manifest without any label as normal.
         divide: assign splits to a manifest that has none, and guard the division; False takes the manifest as it is,
             which is what inference needs.
+        fractions: shares of the normal subjects for a manifest without splits; None takes 60/10/10/20.
 
     Returns:
         The manifest. With ``divide`` every part but ``test`` holds no abnormal case, and no subject, file or picture is
@@ -75,7 +77,8 @@ def load_dataset(
         return manifest
     if all(case.split is None for case in manifest):
         try:
-            manifest = assign_splits(manifest, seed=seed, assume_normal=assume_normal, allow_empty=True)
+            shares = DEFAULT_FRACTIONS if fractions is None else fractions
+            manifest = assign_splits(manifest, shares, seed, assume_normal=assume_normal, allow_empty=True)
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
     undivided = sum(case.split is None for case in manifest)

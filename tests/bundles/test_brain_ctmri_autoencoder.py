@@ -306,6 +306,7 @@ def test_dense_latent_of_the_notes(bundle: Path) -> None:
         parser.read_config([str(configs / f"{base}.yaml"), str(configs / "notes_256.yaml")])
         assert (parser["image_size"], parser["batch_size"], parser["learning_rate"]) == (256, 16, 1e-4)
         assert (parser["max_epochs"], parser["latent_dim"]) == (100, 128)
+        assert parser["fractions"] == {"train": 0.7, "validation": 0.15, "test": 0.15}
         parser.update({"image_size": SIZE})
         network = parser.get_parsed_content("network_def")
         assert network.encode(torch.rand(1, 2, SIZE, SIZE)).shape == (1, 128)
