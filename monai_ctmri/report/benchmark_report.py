@@ -215,14 +215,17 @@ def _calibration_drawing(normal_p: Sequence[float]) -> tuple[str, str, str, Draw
 
 
 def _latent_plane(run: BenchmarkRun, cases: Sequence[ScoredCase]) -> tuple[np.ndarray, list[float]]:
-    """Coordinates in the plane of the healthy features' first two components, and distances to their centre in all."""
-    from sklearn.decomposition import PCA
-    from sklearn.preprocessing import StandardScaler
+    """Coordinates in the plane of the healthy features' first two components, and distances to their centre in all.
 
-    scaler = StandardScaler().fit(run.healthy_features)
-    plane = PCA(2, svd_solver="full").fit(scaler.transform(run.healthy_features))
-    features = scaler.transform(np.stack([case.features for case in cases]))
-    return plane.transform(features), list(np.linalg.norm(features, axis=1) / np.sqrt(features.shape[1]))
+    A distance of 1 is that of a typical healthy case: the root of the features' total healthy variance.
+    """
+    from sklearn.decomposition import PCA
+
+    plane = PCA(2, svd_solver="full").fit(run.healthy_features)
+    features = np.stack([case.features for case in cases])
+    spread = np.sqrt(run.healthy_features.var(axis=0).sum())
+    distances = np.linalg.norm(features - run.healthy_features.mean(axis=0), axis=1) / max(spread, 1e-12)
+    return plane.transform(features), distances.tolist()
 
 
 def _training_drawing(run: BenchmarkRun, results: Mapping[str, Any]) -> tuple[str, str, str, Draw]:

@@ -197,6 +197,10 @@ def headline_view(results: Mapping[str, Any], sets: Sequence[dict[str, Any]]) ->
     remarks = []
     if value is not None and low is not None and high is not None and low <= 0.5 <= high:
         remarks.append("The interval holds 0.5: on this set the score cannot be told from chance.")
+    cells = zip(first["kinds"], row["kinds"], strict=True)
+    seen = [(kind, cell["auroc"]) for kind, cell in cells if cell["auroc"] is not None]
+    if len(seen) > 1:
+        remarks.append(_extremes(seen))
     if trivial is not None and trivial is not row and value is not None:
         remarks.append(_beside("The best trivial baseline", trivial, auroc))
     if alone is not None and value is not None:
@@ -204,6 +208,12 @@ def headline_view(results: Mapping[str, Any], sets: Sequence[dict[str, Any]]) ->
     parts = (results.get("data") or {}).get("parts") or []
     trained = next((part for part in parts if part and part.get("name") == "train"), None)
     return {"row": row, "set": first, "auroc": auroc, "remarks": remarks, "trained": trained}
+
+
+def _extremes(seen: Sequence[tuple[str, float]]) -> str:
+    """One number over several kinds of anomaly hides which of them is seen at all."""
+    best, worst = max(seen, key=lambda pair: pair[1]), min(seen, key=lambda pair: pair[1])
+    return f"Best seen is {best[0]} ({best[1]:.2f}), least {worst[0]} ({worst[1]:.2f})."
 
 
 def _beside(what: str, other: Mapping[str, Any], auroc: Mapping[str, Any]) -> str:

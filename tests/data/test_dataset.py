@@ -56,7 +56,9 @@ def test_divided_by_subject_with_the_abnormal_in_the_test_part(name: str, tmp_pa
 def test_other_fractions_on_request(tmp_path: Path) -> None:
     write(tmp_path, cohort(20))
     manifest = load_dataset(tmp_path, tmp_path, fractions={"train": 0.7, "validation": 0.15, "test": 0.15})
-    counts = {part: len(manifest.select(split=part).subjects) for part in ("train", "validation", "calibration", "test")}
+    counts = {
+        part: len(manifest.select(split=part).subjects) for part in ("train", "validation", "calibration", "test")
+    }
     assert counts == {"train": 14, "validation": 3, "calibration": 0, "test": 3}
 
 

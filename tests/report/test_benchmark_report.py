@@ -6,12 +6,13 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from monai_ctmri.evaluation.methods import list_methods
 from monai_ctmri.evaluation.results import count_results, scores_table
-from monai_ctmri.report.benchmark_report import write_benchmark_report
+from monai_ctmri.report.benchmark_report import _latent_plane, write_benchmark_report
 from monai_ctmri.report.examples import EXAMPLES_NOTE, choose_examples
 
 FIGURES = {
@@ -140,3 +141,11 @@ def test_a_test_part_without_normal_cases_still_gets_a_report(few_subjects_bench
     }
     assert len(list((tmp_path / "maps").iterdir())) == 3
     assert (tmp_path / "scores.csv").read_text() == scores_table(run)
+
+
+def test_latent_distance_is_one_for_a_typical_healthy_case(phantom_benchmark):
+    run = phantom_benchmark.run
+    healthy = [replace(run.cases[0], features=row) for row in run.healthy_features]
+    coordinates, distances = _latent_plane(run, healthy)
+    assert np.sqrt(np.mean(np.square(distances))) == pytest.approx(1, rel=1e-3)
+    assert np.abs(coordinates.mean(axis=0)).max() < 1e-2 * np.abs(coordinates).max()

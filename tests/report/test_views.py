@@ -268,3 +268,14 @@ def test_an_infinite_threshold_is_none(threshold: float | None) -> None:
 @pytest.mark.parametrize("nothing", [None, {}])
 def test_no_decision_no_view(nothing: dict | None) -> None:
     assert decision_view(nothing) is None
+
+
+def test_several_kinds_are_not_hidden_behind_one_number() -> None:
+    kinds = {
+        "wrong_pair": {"auroc": 0.99, "n": 9},
+        "infarct": {"auroc": 0.56, "n": 9},
+        "tumour": {"auroc": None, "n": 0},
+    }
+    (remark,) = headline(method("denoiser", "network", 0.7, by_kind=kinds))["remarks"]
+    assert remark == "Best seen is wrong pair (0.99), least infarct (0.56)."
+    assert headline(method("denoiser", "network", 0.7, by_kind={"infarct": {"auroc": 0.7, "n": 9}}))["remarks"] == []
