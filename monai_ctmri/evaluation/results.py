@@ -21,6 +21,9 @@ from monai_ctmri.evaluation.metrics import auroc, confusion
 
 __all__ = ["count_results", "scores_table"]
 
+FEWEST_FOR_INTERVALS = 5
+"""With fewer tested subjects a bootstrap over them can only repeat or leave out whole patients: its ends mean nothing."""
+
 _INJECTED = "Injected lesions"
 _LABELLED = "Labelled cases"
 
@@ -91,6 +94,10 @@ def _count_set(run: BenchmarkRun, name: str, description: str, cases: Sequence[S
     methods = list_methods(run.modalities)
     rows = [case.as_row() for case in cases]
     entries = compare_methods(rows, [one.name for one in methods], run.settings.seed, run.settings.repeats)
+    if len({case.subject for case in cases}) < FEWEST_FOR_INTERVALS:
+        for entry in entries:
+            for interval in (entry["auroc"], entry["macro_auroc_interval"]):
+                interval.update(low=None, high=None)
     return {
         "name": name,
         "description": description,
@@ -184,7 +191,11 @@ def _notes(run: BenchmarkRun, phantom: bool) -> list[str]:
             notes.append(f"{modality.upper()} was not used: only {having} of {total} cases have it.")
     tested = {case.subject for case in run.originals}
     if len(tested) < 10:
-        notes.append(f"Only {len(tested)} subjects were tested: intervals over so few subjects are rough.")
+        what = "are rough" if len(tested) >= FEWEST_FOR_INTERVALS else "would mean nothing and are left out"
+        notes.append(f"Only {len(tested)} subjects were tested: intervals over so few subjects {what}.")
+    normal = {case.subject for case in run.originals if case.label == 0}
+    if len(run.modalities) > 1 and len(normal) == 1:
+        notes.append("No wrong pairs were made: there is no second normal test subject to take the partner from.")
     smallest = run.calibrator.smallest_p_value
     if smallest > run.settings.alpha:
         notes.append(

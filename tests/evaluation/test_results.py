@@ -43,7 +43,9 @@ def test_the_table_has_the_cases_of_the_manifest_then_the_twins(finished):
     test = [case.name for case in finished.run.protocol.manifest if case.split == "test"]
     assert names[: len(test)] == test
     normal = [case.name for case in finished.run.protocol.manifest if case.split == "test" and case.label == 0]
-    kinds = ("hemorrhage", "infarct", "tumour", "wrong_pair")
+    kinds = ["hemorrhage", "infarct", "tumour"]
+    if len({case.subject for case in finished.run.originals if case.label == 0}) > 1:
+        kinds.append("wrong_pair")
     assert names[len(test) :] == [f"{name}__{kind}" for name in normal for kind in kinds]
     assert list(finished.rows[0]) == [*FIXED, *(one.name for one in list_methods(("ct", "mri")))]
 
@@ -225,3 +227,16 @@ def test_a_modality_that_only_some_cases_have_is_named(phantom_benchmark):
     partial = replace(run, modalities=("ct",), protocol=replace(run.protocol, manifest=manifest))
     assert any(f"MRI was not used: only 1 of {len(manifest)} cases" in note for note in _notes(partial, phantom=False))
     assert not any("was not used" in note for note in _notes(run, phantom=True))
+
+
+def test_two_tested_subjects_give_no_interval_and_five_do(phantom_benchmark, monkeypatch):
+    from monai_ctmri.evaluation import results
+
+    run = phantom_benchmark.run
+    assert len({case.subject for case in run.originals}) == 2
+    few = count_results(run, title="", subtitle="", command="", phantom=True)
+    assert all(method["auroc"]["low"] is None for method in few["sets"][0]["methods"])
+    assert any("intervals over so few subjects would mean nothing" in note for note in few["notes"])
+    monkeypatch.setattr(results, "FEWEST_FOR_INTERVALS", 2)
+    enough = count_results(run, title="", subtitle="", command="", phantom=True)
+    assert any(method["auroc"]["low"] is not None for method in enough["sets"][0]["methods"])
