@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROWS = ("l1_mean", "l2_mean", "iforest", "ocsvm")
-"""The deciding score, the two baselines of the source notes, and the one-class SVM; the best trivial baseline joins them."""
+"""The deciding score, the two baselines of the source notes, the one-class SVM; the best trivial baseline joins them."""
 
 
 def estimate(entry: dict[str, Any]) -> str:

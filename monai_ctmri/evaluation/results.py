@@ -22,7 +22,7 @@ from monai_ctmri.evaluation.metrics import auroc, confusion
 __all__ = ["count_results", "scores_table"]
 
 FEWEST_FOR_INTERVALS = 5
-"""With fewer tested subjects a bootstrap over them can only repeat or leave out whole patients: its ends mean nothing."""
+"""With fewer tested subjects a bootstrap only repeats or leaves out whole patients: its ends mean nothing."""
 
 _INJECTED = "Injected lesions"
 _LABELLED = "Labelled cases"
@@ -97,7 +97,7 @@ def _count_set(run: BenchmarkRun, name: str, description: str, cases: Sequence[S
     if len({case.subject for case in cases}) < FEWEST_FOR_INTERVALS:
         for entry in entries:
             for interval in (entry["auroc"], entry["macro_auroc_interval"]):
-                interval.update(low=None, high=None)
+                interval.update(low=None, high=None, reason="")
     return {
         "name": name,
         "description": description,
