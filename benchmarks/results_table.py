@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROWS = ("l1_mean", "l2_mean", "iforest", "ocsvm")
-"""The deciding score, the two baselines of the source notes, the one-class SVM; the best trivial baseline joins them."""
+"""The deciding score, the source notes' two baselines, the one-class SVM; the best trivial baseline joins them."""
 
 
 def estimate(entry: dict[str, Any]) -> str:
@@ -34,7 +34,7 @@ def table(results: dict[str, Any]) -> list[str]:
         title = (
             f"{results['title']}: {one['name'].lower()}, {one['n_normal']} normal, {one['n_abnormal']} abnormal slices"
         )
-        lines += ["", f"{title} of {one['subjects']} subjects", ""]
+        lines += ["", f"{title} of {one['subjects']} subject{'s' if one['subjects'] > 1 else ''}", ""]
         lines.append(f"| method | AUROC [95 %] | {' | '.join(kind.replace('_', ' ') for kind in kinds)} |")
         lines.append(f"| --- | --- | {' | '.join('---' for _ in kinds)} |")
         for method in chosen:

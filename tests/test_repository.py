@@ -217,3 +217,24 @@ def test_what_a_bundle_requires_is_a_dependency_at_an_allowed_version(path):
 
 def test_there_is_a_bundle():
     assert METADATA
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readme_has_python_to_copy():
+    assert python_blocks()
+
+
+@pytest.mark.parametrize("block", python_blocks())
+def test_python_of_the_readme_runs(block, tmp_path):
+    from monai_ctmri.data.manifest import Manifest
+    from monai_ctmri.data.phantom import write_phantom
+
+    names: dict = {}
+    exec(compile(block, "README.md", "exec"), names)
+    case = names["load"](Manifest.read(write_phantom(tmp_path, 1, size=32, slices=1)).datalist()[0])
+    for modality in ("ct", "mri"):
+        assert case[modality].shape == (1, 32, 32)
+        assert 0 <= float(case[modality].min()) < float(case[modality].max()) <= 1
