@@ -22,12 +22,12 @@ from monai.transforms import Compose, Resized, ResizeWithPadOrCropd
 from monai_ctmri.data.dataset import datalist
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.data.phantom import write_phantom
+from monai_ctmri.evaluation.cases import FIELD_OF_VIEW_MM
 from monai_ctmri.transforms import BrainMask, HeadMask, LoadSliced, MirrorDifference, NormalizeMRId, WindowCTd
 from monai_ctmri.transforms.symmetry import align_midsagittal
 
 SIZE = 128
 TOLERANCE_MM = 4.0
-FIELD_OF_VIEW_MM = 240.0
 LEAST_BRAIN_SHARE = 0.45
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_atomically", "write_json", "write_text"]
+__all__ = ["write_atomically", "write_float_picture", "write_json", "write_text"]
 
 
 @contextmanager
@@ -45,3 +45,13 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         ValueError: when ``content`` holds NaN or infinity.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_float_picture(path: str | os.PathLike[str], values: Any) -> None:
+    """Write an array (H, W) as 32-bit floating-point TIFF, atomically."""
+    import numpy as np
+    from PIL import Image
+
+    plane = np.ascontiguousarray(values, dtype=np.float32)
+    with write_atomically(path) as temporary:
+        Image.fromarray(plane).save(temporary, format="TIFF")

@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from monai.metrics import compute_roc_auc
 
 from monai_ctmri import keys
-from monai_ctmri.data.files import write_atomically, write_json, write_text
+from monai_ctmri.data.files import write_float_picture, write_json, write_text
 from monai_ctmri.transforms import MapScore
 
 __all__ = ["CaseResults"]
@@ -90,11 +90,7 @@ class CaseResults:
                 self._save_map(case[keys.CASE], output[self.save_key])
 
     def _save_map(self, name: str, values: Any) -> None:
-        from PIL import Image
-
-        plane = np.ascontiguousarray(torch.as_tensor(values).detach().cpu().numpy()[0], dtype=np.float32)
-        with write_atomically(self.folder / "maps" / f"{name}.tif") as temporary:
-            Image.fromarray(plane).save(temporary, format="TIFF")
+        write_float_picture(self.folder / "maps" / f"{name}.tif", torch.as_tensor(values).detach().cpu().numpy()[0])
 
     def _write(self, engine: Engine) -> None:
         text = io.StringIO(newline="")

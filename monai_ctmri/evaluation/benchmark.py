@@ -131,8 +131,12 @@ def run_benchmark(
     twins = list(abnormal_cases(normals, modalities, normals, settings.seed))
     cases = judge.judge([*test, *twins], "Scoring", say)
     clean = {case.case: case.scores[DECISION_METHOD] for case in cases if not case.twin_of}
-    blank = list(abnormal_cases(normals, modalities, normals, settings.seed, contrast=0.0))
-    unchanged = judge.judge(blank[: len(normals)], "Zero-contrast control", say)
+    blank: dict[str, list[dict[str, Any]]] = {}
+    for twin in abnormal_cases(normals, modalities, normals, settings.seed, contrast=0.0):
+        blank.setdefault(str(twin["twin_of"]), []).append(twin)
+    # One a normal case, the kinds in turn: every case and every kind has its share.
+    in_turn = [twins_of[number % len(twins_of)] for number, twins_of in enumerate(blank.values())]
+    unchanged = judge.judge(in_turn, "Zero-contrast control", say)
     seconds["scoring"] = time.monotonic() - start
     return BenchmarkRun(
         settings=settings,

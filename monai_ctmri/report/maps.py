@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from monai_ctmri.data.files import write_atomically
+from monai_ctmri.data.files import write_float_picture
 
 __all__ = ["to_case_grid", "write_map"]
 
@@ -38,8 +38,4 @@ def to_case_grid(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray
 
 def write_map(path: str | os.PathLike[str], anomaly_map: np.ndarray, height: int, width: int) -> None:
     """Write a map as float32 TIFF with the height and width of the case's own files, atomically."""
-    from PIL import Image
-
-    values = to_case_grid(anomaly_map, height, width)
-    with write_atomically(path) as temporary:
-        Image.fromarray(values).save(temporary, format="TIFF")
+    write_float_picture(path, to_case_grid(anomaly_map, height, width))

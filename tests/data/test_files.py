@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ctmri.data.files import write_atomically, write_json, write_text
+from monai_ctmri.data.files import write_atomically, write_float_picture, write_json, write_text
 
 
 def test_content_arrives_and_no_temporary_file_stays(tmp_path: Path) -> None:
@@ -90,3 +90,15 @@ def test_json_refuses_what_is_no_number_and_writes_nothing(tmp_path: Path, value
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"auc": [value]})
     assert os.listdir(tmp_path) == []
+
+
+def test_float_picture_keeps_values_and_shape(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    values = np.random.default_rng(0).normal(size=(3, 5))
+    write_float_picture(tmp_path / "maps" / "a.tif", values.T.T)
+    read = np.asarray(Image.open(tmp_path / "maps" / "a.tif"))
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, values.astype(np.float32))
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["a.tif"]

@@ -224,6 +224,10 @@ def picture(path: Path, pixels: np.ndarray, **options: object) -> Path:
     return path
 
 
+def assert_no_leak(manifest: Manifest) -> None:
+    assert guard_splits(manifest) is None
+
+
 def assert_leak(cases: list[Case], *named: object) -> None:
     with pytest.raises(LeakError) as error:
         guard_splits(Manifest(cases))
@@ -235,7 +239,7 @@ def assert_leak(cases: list[Case], *named: object) -> None:
 def test_distinct_pictures_pass(tmp_path: Path, pixels: np.ndarray) -> None:
     changed = pixels.copy()
     changed[3, 4] ^= 1
-    guard_splits(
+    assert_no_leak(
         Manifest(
             [
                 placed("a", "train", picture(tmp_path / "a.png", pixels), picture(tmp_path / "am.png", 254 - pixels)),
@@ -315,18 +319,18 @@ def test_blank_pictures_are_exempt(tmp_path: Path) -> None:
         placed("e", "train", picture(tmp_path / "e.png", np.full((8, 8, 3), 40, np.uint8))),
         placed("f", "test", picture(tmp_path / "f.png", np.full((8, 8, 3), 40, np.uint8))),
     ]
-    guard_splits(Manifest(cases))
+    assert_no_leak(Manifest(cases))
 
 
 def test_what_is_no_leak(tmp_path: Path, pixels: np.ndarray) -> None:
     file = picture(tmp_path / "a.png", pixels)
     mask = picture(tmp_path / "mask.png", pixels)
     other = picture(tmp_path / "b.png", pixels + 1)
-    guard_splits(Manifest([]))
-    guard_splits(Manifest([placed("a", "train", file), placed("b", "train", file)]))  # within one part
-    guard_splits(Manifest([placed("a", "train", file), placed("b", None, file)]))  # not placed
-    guard_splits(Manifest([placed("a", None, file), placed("b", None, file)]))
-    guard_splits(Manifest([placed("a", "train", file, mask=mask), placed("b", "test", other, mask=mask)]))
+    assert_no_leak(Manifest([]))
+    assert_no_leak(Manifest([placed("a", "train", file), placed("b", "train", file)]))  # within one part
+    assert_no_leak(Manifest([placed("a", "train", file), placed("b", None, file)]))  # not placed
+    assert_no_leak(Manifest([placed("a", None, file), placed("b", None, file)]))
+    assert_no_leak(Manifest([placed("a", "train", file, mask=mask), placed("b", "test", other, mask=mask)]))
 
 
 def test_an_unreadable_file_is_an_input_error_not_a_leak(tmp_path: Path, pixels: np.ndarray) -> None:

@@ -18,19 +18,19 @@ def silent(stage, done, total):
 
 
 @pytest.fixture(scope="module")
-def test_cases(phantom_benchmark):
+def judged_cases(phantom_benchmark):
     run = phantom_benchmark.run
     test = load_cases(run.protocol.test, run.trained.preprocess, BOTH)
     return [*test, *abnormal_cases(test, BOTH, test, run.settings.seed)]
 
 
-def test_a_case_alone_in_another_order_and_in_the_run_scores_the_same(phantom_benchmark, test_cases):
+def test_a_case_alone_in_another_order_and_in_the_run_scores_the_same(phantom_benchmark, judged_cases):
     run = phantom_benchmark.run
     in_run = {case.case: case.scores for case in run.cases}
-    assert list(in_run) == [case["case"] for case in test_cases]
-    backwards = {one.case: one.scores for one in run.judge.judge(test_cases[::-1], "", silent)}
+    assert list(in_run) == [case["case"] for case in judged_cases]
+    backwards = {one.case: one.scores for one in run.judge.judge(judged_cases[::-1], "", silent)}
     assert backwards == in_run
-    for case in test_cases[::4]:
+    for case in judged_cases[::4]:
         (alone,) = run.judge.judge([case], "", silent)
         assert alone.scores == in_run[case["case"]]
 
@@ -41,22 +41,22 @@ def test_every_method_has_a_finite_score(phantom_benchmark):
             assert np.isfinite(case.scores[method.name]), method.name
 
 
-def test_the_shortcut_for_detectors_equals_scoring_the_case(phantom_benchmark, test_cases):
+def test_the_shortcut_for_detectors_equals_scoring_the_case(phantom_benchmark, judged_cases):
     """Detectors are handed the latent that the reconstruction has given already."""
     run = phantom_benchmark.run
-    for case in test_cases[:3]:
+    for case in judged_cases[:3]:
         (judged,) = run.judge.judge([case], "", silent)
         for scorer in run.judge._fitted:
             for name, value in scorer.score(case).scores.items():
                 assert judged.scores[name] == pytest.approx(value, rel=1e-9, abs=1e-9)
 
 
-def test_the_network_errors_are_what_their_formulas_say(phantom_benchmark, test_cases):
+def test_the_network_errors_are_what_their_formulas_say(phantom_benchmark, judged_cases):
     """Mean over the head of |x - pred| (and of its square) for CT, MRI and both."""
     from scipy import ndimage
 
     run = phantom_benchmark.run
-    for case in test_cases[:2]:
+    for case in judged_cases[:2]:
         image = np.asarray(case["image"], dtype=np.float64)
         with torch.inference_mode():
             pred = run.trained.network(torch.as_tensor(np.asarray(case["image"]))[None])[0].numpy().astype(np.float64)
@@ -71,9 +71,9 @@ def test_the_network_errors_are_what_their_formulas_say(phantom_benchmark, test_
         np.testing.assert_allclose(judged.map, difference.mean(0), atol=1e-3)
 
 
-def test_what_a_judged_case_says_of_itself(phantom_benchmark, test_cases):
+def test_what_a_judged_case_says_of_itself(phantom_benchmark, judged_cases):
     run = phantom_benchmark.run
-    for case, judged in zip(test_cases, run.cases, strict=True):
+    for case, judged in zip(judged_cases, run.cases, strict=True):
         assert (judged.case, judged.subject, judged.label) == (case["case"], case["subject"], case["label"])
         assert judged.kind == case.get("kind", "")
         assert judged.twin_of == case.get("twin_of", "")
@@ -90,26 +90,26 @@ def test_what_a_judged_case_says_of_itself(phantom_benchmark, test_cases):
         assert set(judged.as_row()) == {"case", "subject", "label", "kind", "twin_of", "scores"}
 
 
-def test_labels_of_the_manifest_name_a_kind_or_stay_unknown(phantom_benchmark, test_cases):
+def test_labels_of_the_manifest_name_a_kind_or_stay_unknown(phantom_benchmark, judged_cases):
     judge = phantom_benchmark.run.judge
     abnormal, unknown = judge.judge(
-        [{**test_cases[0], "label": 1}, {**test_cases[0], "label": None}], "", lambda *step: None
+        [{**judged_cases[0], "label": 1}, {**judged_cases[0], "label": None}], "", lambda *step: None
     )
     assert (abnormal.label, abnormal.kind) == (1, "abnormal")
     assert (unknown.label, unknown.kind) == (None, "")
     assert abnormal.p_value == 1.0  # until calibrated
 
 
-def test_progress_counts_every_case(phantom_benchmark, test_cases):
+def test_progress_counts_every_case(phantom_benchmark, judged_cases):
     steps = []
-    phantom_benchmark.run.judge.judge(test_cases[:3], "Scoring", lambda *step: steps.append(step))
+    phantom_benchmark.run.judge.judge(judged_cases[:3], "Scoring", lambda *step: steps.append(step))
     assert steps == [("Scoring", 1, 3), ("Scoring", 2, 3), ("Scoring", 3, 3)]
     assert phantom_benchmark.run.judge.judge([], "Scoring", silent) == []
 
 
-def test_reconstruction_by_modality(phantom_benchmark, test_cases):
+def test_reconstruction_by_modality(phantom_benchmark, judged_cases):
     run = phantom_benchmark.run
-    image = torch.as_tensor(np.asarray(test_cases[0]["image"]))
+    image = torch.as_tensor(np.asarray(judged_cases[0]["image"]))
     found = run.judge.reconstruct({"mri": image[1].numpy(), "ct": image[0].numpy()})
     with torch.inference_mode():
         expected = run.trained.network(image[None])[0].numpy()
@@ -117,12 +117,12 @@ def test_reconstruction_by_modality(phantom_benchmark, test_cases):
     np.testing.assert_allclose(found["mri"], expected[1], atol=1e-6)
 
 
-def test_judging_and_fitting_leave_the_random_state_and_the_network(phantom_benchmark, test_cases):
+def test_judging_and_fitting_leave_the_random_state_and_the_network(phantom_benchmark, judged_cases):
     run = phantom_benchmark.run
     weights = {name: value.clone() for name, value in run.trained.network.state_dict().items()}
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    normal = [case for case in test_cases if case["label"] == 0]
-    one, two = (Judge(run.trained.network, BOTH, seed=5).fit(normal).judge(test_cases[:2], "", silent) for _ in "12")
+    normal = [case for case in judged_cases if case["label"] == 0]
+    one, two = (Judge(run.trained.network, BOTH, seed=5).fit(normal).judge(judged_cases[:2], "", silent) for _ in "12")
     assert [case.scores for case in one] == [case.scores for case in two]
     np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
     assert torch.equal(torch_state, torch.get_rng_state())

@@ -412,9 +412,9 @@ def test_every_value_may_be_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", list(sample_results()))
 def test_every_entry_may_be_absent_or_none(key: str, tmp_path: Path) -> None:
     results = sample_results()
-    written(tmp_path, {**results, key: None})
+    assert written(tmp_path, {**results, key: None}).texts
     del results[key]
-    written(tmp_path, results)
+    assert written(tmp_path, results).texts
 
 
 def test_an_infinite_threshold_is_explained(tmp_path: Path) -> None:
