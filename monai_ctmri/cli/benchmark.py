@@ -23,6 +23,10 @@ def benchmark(
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of division, training, injected lesions and bootstrap.")] = 0,
     alpha: Annotated[float, typer.Option(help="False-alarm rate to calibrate for.")] = 0.05,
+    modality: Annotated[
+        str,
+        typer.Option(help="ct, mri, both, or auto: what every case has; one run a modality where the set is unpaired."),
+    ] = "auto",
     bf16: Annotated[
         bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 training; by default where the processor has it.")
     ] = None,
@@ -32,7 +36,7 @@ def benchmark(
 
     A run that was interrupted continues when the same command is given again.
     """
-    from monai_ctmri.cli.console import command_given, quiet_libraries, show_summary, stages
+    from monai_ctmri.cli.console import command_given, quiet_libraries, show_report, show_summary, stages
 
     quiet_libraries(verbose)
     from monai_ctmri.engines.precision import prefers_bfloat16
@@ -48,18 +52,28 @@ def benchmark(
         alpha=alpha,
         bf16=prefers_bfloat16() if bf16 is None else bf16,
     )
-    from monai_ctmri.report.run import run_and_report
+    from monai_ctmri.report.index import write_index
+    from monai_ctmri.report.run import choose_modalities, run_and_report
 
     folder = (manifest if manifest.is_dir() else manifest.parent).resolve()
-    with stages() as advance:
-        results, report = run_and_report(
-            manifest,
-            out,
-            settings,
-            title=f"Benchmark: {folder.name}",
-            command=command_given(),
-            # A result on the phantom has to be called one, whichever command counted it.
-            phantom=(folder / "phantom.json").is_file(),
-            progress=advance,
-        )
-    show_summary(results, report)
+    runs = choose_modalities(manifest, modality)
+    reports = []
+    for modalities in runs:
+        # A run folder belongs to one network; only where there are several does each get a folder of its own.
+        name = "-".join(modalities) if len(runs) > 1 else ""
+        with stages() as advance:
+            results, report = run_and_report(
+                manifest,
+                out / name,
+                settings,
+                title=f"Benchmark: {folder.name}" + (f", {name.upper()}" if name else ""),
+                command=command_given(),
+                # A result on the phantom has to be called one, whichever command counted it.
+                phantom=(folder / "phantom.json").is_file(),
+                modalities=modalities,
+                progress=advance,
+            )
+        show_summary(results, report)
+        reports.append((results, report))
+    if len(runs) > 1:
+        show_report(write_index(out / "report.html", f"Benchmark: {folder.name}", reports))

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["command_given", "quiet_libraries", "show_summary", "stages"]
+__all__ = ["command_given", "quiet_libraries", "show_report", "show_summary", "stages"]
 
 
 def command_given() -> str:
@@ -59,6 +59,8 @@ def quiet_libraries(verbose: bool) -> None:
 
 def show_summary(results: Mapping[str, Any], report: Any) -> None:
     """Print the main rows of the method table, the decision, and last the path of the report."""
+    from monai_ctmri.evaluation.protocol import ASSUMED_NORMAL
+
     console = Console()
     for one in results["sets"]:
         table = Table(
@@ -77,9 +79,16 @@ def show_summary(results: Mapping[str, Any], report: Any) -> None:
         f"{_interval(decision['false_alarms'])}, sensitivity {_interval(decision['sensitivity'])}",
         highlight=False,
     )
+    if ASSUMED_NORMAL in results.get("notes", ()):
+        console.print(f"[yellow]{ASSUMED_NORMAL}[/yellow]", highlight=False)
     if results["data"]["kind"] == "phantom":
         console.print("A phantom result: simulated heads and lesions.", highlight=False)
-    console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
+    show_report(report)
+
+
+def show_report(path: Any) -> None:
+    """Print where a report lies; the last line of a command."""
+    Console().print(f"Report: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _interval(entry: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from monai_ctmri import keys
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.data.phantom import write_phantom
+from monai_ctmri.data.quarantine import without_quarantined
 from monai_ctmri.data.splits import DEFAULT_FRACTIONS, assign_splits, guard_splits
 from monai_ctmri.errors import InputError
 
@@ -32,7 +33,7 @@ def load_dataset(
     seed: int = 0,
     phantom_subjects: int = 24,
     image_size: int = 128,
-    assume_normal: bool = False,
+    assume_normal: bool | None = None,
     divide: bool = True,
     fractions: Mapping[str, float] | None = None,
 ) -> Manifest:
@@ -44,20 +45,21 @@ def load_dataset(
         seed: of the phantom and of the division.
         phantom_subjects: number of phantom subjects.
         image_size: size of the phantom's slices in pixels.
-        assume_normal: take a manifest without any label as normal.
+        assume_normal: whether a manifest without any label is taken as normal; None does so with a warning, False
+            refuses it.
         divide: assign splits to a manifest that has none, and guard the division; False takes the manifest as it is,
             which is what inference needs.
         fractions: shares of the normal subjects for a manifest without splits; None takes 60/10/10/20.
 
     Returns:
-        The manifest. With ``divide`` every part but ``test`` holds no abnormal case, and no subject, file or picture is
-        in two parts.
+        The manifest without its quarantined cases. With ``divide`` every part but ``test`` holds no abnormal case, and
+        no subject, file or picture is in two parts.
 
     Raises:
         InputError: for what is no manifest, or a division that trains on abnormal cases or leaks.
     """
-    if not isinstance(assume_normal, bool):  # a command line's "false" is a text, and true
-        raise InputError.about("assume_normal", f"{assume_normal!r} is no truth value", "write True or False")
+    if not isinstance(assume_normal, bool | None):  # a command line's "false" is a text, and true
+        raise InputError.about("assume_normal", f"{assume_normal!r} is no truth value", "write True, False or None")
     if dataset_dir is None:
         with _first_process_first():
             name = f"{phantom_subjects}-subjects-{image_size}px-seed-{seed}"
@@ -72,13 +74,16 @@ def load_dataset(
         logger.info("No dataset_dir given: using the phantom in %s", source.parent)
     else:
         source = Path(dataset_dir)
-    manifest = Manifest.read(source)
+    manifest = without_quarantined(Manifest.read(source), source)
     if not divide:
         return manifest
+    if assume_normal is None and all(case.label is None for case in manifest):
+        logger.warning("%s: no case has a label; all are taken as normal, which nobody checked", source)
+        assume_normal = True
     if all(case.split is None for case in manifest):
         try:
             shares = DEFAULT_FRACTIONS if fractions is None else fractions
-            manifest = assign_splits(manifest, shares, seed, assume_normal=assume_normal, allow_empty=True)
+            manifest = assign_splits(manifest, shares, seed, assume_normal=bool(assume_normal), allow_empty=True)
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
     undivided = sum(case.split is None for case in manifest)

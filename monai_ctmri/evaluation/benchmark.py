@@ -13,6 +13,7 @@ import numpy as np
 
 from monai_ctmri import keys
 from monai_ctmri.data.manifest import Manifest
+from monai_ctmri.data.quarantine import without_quarantined
 from monai_ctmri.data.verification import read_pixels, verify_files
 from monai_ctmri.detection.calibration import ConformalCalibrator
 from monai_ctmri.engines.bundle_training import TrainedBundle, train_bundle
@@ -83,6 +84,7 @@ def run_benchmark(
     out: str | os.PathLike[str],
     settings: BenchmarkSettings | None = None,
     *,
+    modalities: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> BenchmarkRun:
     """Train, calibrate and score on a manifest of axial slices.
@@ -93,23 +95,27 @@ def run_benchmark(
         manifest_path: manifest file, or folder with ``manifest.csv``.
         out: run folder; receives ``config.yaml``, ``manifest.csv`` and ``training/``.
         settings: see :class:`~monai_ctmri.evaluation.settings.BenchmarkSettings`.
+        modalities: channels of the network; cases that lack one are left out. None takes what every case has.
         progress: called with (what is being done, steps done, steps in all).
 
     Raises:
         InputError: for bad input; nothing is written then.
     """
     settings, say = settings or BenchmarkSettings(), progress or (lambda stage, done, total: None)
-    manifest = Manifest.read(manifest_path)
-    modalities = manifest.modalities
+    manifest = without_quarantined(Manifest.read(manifest_path), manifest_path)
+    modalities = manifest.modalities if modalities is None else tuple(modalities)
     if not modalities:
-        raise InputError.about(manifest_path, "no modality is present in every case", "give one manifest a modality")
+        raise InputError.about(manifest_path, "no modality is present in every case", "name the modalities to use")
+    manifest = manifest.with_cases(case for case in manifest if set(modalities) <= set(case.modalities))
+    if not len(manifest):
+        raise InputError.about(manifest_path, f"no case has {' and '.join(modalities)}", "name other modalities")
     sizes = verify_files(manifest, progress=lambda done, total: say("Checking files", done, total))
     try:
         protocol = make_protocol(manifest, settings.seed)
     except InputError as error:
         raise InputError(f"{manifest_path}: {error}") from error
     _refuse_what_cannot_be_scored(protocol, manifest_path, modalities)
-    settings.claim(out, manifest_path, protocol.manifest)
+    settings.claim(out, manifest_path, protocol.manifest, modalities)
 
     seconds: dict[str, float] = {}
     calibration_scores: list[float] = []

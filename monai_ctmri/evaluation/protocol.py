@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.data.splits import assign_splits, guard_splits
 from monai_ctmri.errors import InputError
 
-__all__ = ["FEWEST_SUBJECTS", "Fold", "Protocol", "make_protocol"]
+__all__ = ["ASSUMED_NORMAL", "FEWEST_SUBJECTS", "Fold", "Protocol", "make_protocol"]
+
+ASSUMED_NORMAL = (
+    "No case has a label: all were taken as normal, which nobody checked. What is abnormal among them was learnt as "
+    "normal, or counts as a false alarm."
+)
 
 FEWEST_SUBJECTS = 5
 """Normal subjects from which each of the four parts gets at least one and the training part more than one."""
@@ -57,11 +62,19 @@ def make_protocol(manifest: Manifest, seed: int = 0) -> Protocol:
     With splits in the manifest those are used. Else, with at least :data:`FEWEST_SUBJECTS` normal subjects:
     60/10/10/20. With fewer, every normal subject trains, and calibration scores come from leave-one-subject-out
     trainings (cross-conformal prediction, Vovk 2015): each normal case is scored by a network that never saw its
-    subject. Subjects with an abnormal or an unlabelled case are only ever tested.
+    subject. Subjects with an abnormal or an unlabelled case are only ever tested; where no case at all has a label,
+    every case is taken as normal, and a note says so.
 
     Raises:
         InputError: no test case, too few normal subjects, or a leak between parts.
     """
+    if all(case.label is None for case in manifest):
+        protocol = _divide(manifest.with_cases(replace(case, label=0) for case in manifest), seed)
+        return replace(protocol, notes=(ASSUMED_NORMAL, *protocol.notes))
+    return _divide(manifest, seed)
+
+
+def _divide(manifest: Manifest, seed: int) -> Protocol:
     given = [case.split for case in manifest]
     if any(given):
         if not all(given):
@@ -75,8 +88,6 @@ def make_protocol(manifest: Manifest, seed: int = 0) -> Protocol:
 
 
 def _normal_subjects(manifest: Manifest) -> list[str]:
-    if all(case.label is None for case in manifest):
-        raise InputError("manifest: no case has a label; fill the label column (0 normal, 1 abnormal)")
     tested = {case.subject for case in manifest if case.label != 0}
     return [subject for subject in manifest.subjects if subject not in tested]
 

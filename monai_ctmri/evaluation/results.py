@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from monai_ctmri import __version__, keys
+from monai_ctmri.data.pseudo_subjects import PREFIX, WARNING
 from monai_ctmri.detection.calibration import binomial_interval
 from monai_ctmri.evaluation.benchmark import BenchmarkRun
 from monai_ctmri.evaluation.comparison import compare_methods, negative_controls
@@ -178,6 +179,8 @@ def _share(k: int, n: int) -> dict[str, Any]:
 
 def _notes(run: BenchmarkRun, phantom: bool) -> list[str]:
     notes = list(run.protocol.notes)
+    if any(subject.startswith(PREFIX) for subject in run.protocol.manifest.subjects):
+        notes.append(WARNING)
     if phantom:
         notes.insert(0, "This is a phantom result: simulated heads, simulated lesions. It says nothing about patients.")
     notes.append(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_ctmri import keys
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.errors import InputError
 
@@ -61,7 +63,13 @@ class BenchmarkSettings:
         """The settings as plain values."""
         return asdict(self)
 
-    def claim(self, out: str | os.PathLike[str], manifest: str | os.PathLike[str], divided: Manifest) -> None:
+    def claim(
+        self,
+        out: str | os.PathLike[str],
+        manifest: str | os.PathLike[str],
+        divided: Manifest,
+        modalities: Sequence[str] = keys.MODALITIES,
+    ) -> None:
         """Write ``config.yaml`` and ``manifest.csv`` into a new run folder, or check that its run is this very one.
 
         Args:
@@ -69,6 +77,7 @@ class BenchmarkSettings:
             manifest: where the cases were read from.
             divided: the cases with their parts. A manifest that changed since a run was cut off is divided anew, and
                 who is tested now may have trained the network that would be continued.
+            modalities: channels of the network.
 
         Raises:
             InputError: when the folder holds a run with other settings or other data; nothing is written then.
@@ -78,7 +87,11 @@ class BenchmarkSettings:
         from monai_ctmri.data.files import write_text
 
         path, kept = Path(out) / "config.yaml", Path(out) / "manifest.csv"
-        content = {"manifest": os.path.abspath(manifest), "settings": self.as_dict()}
+        content = {
+            "manifest": os.path.abspath(manifest),
+            "modalities": list(modalities),
+            "settings": self.as_dict(),
+        }
         text, remedy = yaml.safe_dump(content, sort_keys=False), "choose another --out, or remove it"
         # Compared as written: the file may be anything, even no YAML.
         if path.is_file() and path.read_bytes() != text.encode("utf-8"):

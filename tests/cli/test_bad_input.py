@@ -134,22 +134,6 @@ def test_a_folder_without_a_manifest_is_named(refusal, data, out):
     assert not out.exists()
 
 
-def without_labels(data: Path) -> Path:
-    manifest = data / "unknown.csv"
-    manifest.write_text("\n".join(row.replace(",0,,,", ",,,,") for row in rows(data)) + "\n")
-    return manifest
-
-
-def test_a_manifest_without_labels_is_refused(refusal, data, out):
-    assert "no case has a label; fill the label column" in refusal("benchmark", without_labels(data), "--out", out)
-    assert not out.exists()
-
-
-def test_a_manifest_without_labels_is_named(refusal, data, out):
-    manifest = without_labels(data)
-    assert str(manifest) in refusal("benchmark", manifest, "--out", out)
-
-
 def test_a_label_that_is_none_is_named_with_its_line(refusal, data, out):
     lines = rows(data)
     lines[3] = lines[3].replace(",0,,,", ",healthy,,,")

@@ -25,6 +25,7 @@ def handed_on(monkeypatch):
         return {}, out / "report.html"
 
     monkeypatch.setattr(run, "run_and_report", instead)
+    monkeypatch.setattr(run, "choose_modalities", lambda manifest, wanted: [(wanted,)])
     monkeypatch.setattr(console, "show_summary", lambda results, report: given.update(report=report))
     level = logging.root.manager.disable
 
@@ -52,8 +53,9 @@ def test_defaults(handed_on, tmp_path):
 def test_every_option_arrives(handed_on, tmp_path):
     given = handed_on(
         "m.csv", "--out", tmp_path, "--image-size", 64, "--epochs", 3, "--batch-size", 8, "--learning-rate", 0.01,
-        "--seed", 5, "--alpha", 0.1, "--bf16",
+        "--seed", 5, "--alpha", 0.1, "--bf16", "--modality", "mri",
     )  # fmt: skip
+    assert given["modalities"] == ("mri",)
     settings = given["settings"]
     assert (settings.image_size, settings.max_epochs, settings.batch_size) == (64, 3, 8)
     assert (settings.learning_rate, settings.seed, settings.alpha, settings.bf16) == (0.01, 5, 0.1, True)

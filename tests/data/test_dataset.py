@@ -26,7 +26,7 @@ def write(folder: Path, rows: list[dict[str, object]]) -> Path:
                 pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / str(row[key]))
     with (folder / "manifest.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["ct", "mri", "subject", "label", "split"])
+        writer = csv.DictWriter(file, ["ct", "mri", "subject", "label", "split", "note"])
         writer.writeheader()
         writer.writerows(rows)
     return folder / "manifest.csv"
@@ -96,13 +96,27 @@ def test_leak_is_refused(tmp_path: Path) -> None:
         load_dataset(tmp_path, tmp_path)
 
 
-def test_without_labels(tmp_path: Path) -> None:
+def test_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, cohort(8, label=""))
     with pytest.raises(InputError, match=r"no case has a label"):
-        load_dataset(tmp_path, tmp_path)
+        load_dataset(tmp_path, tmp_path, assume_normal=False)
     assert load_dataset(tmp_path, tmp_path, assume_normal=True).select(split="train")
+    assert not caplog.records
+    assert load_dataset(tmp_path, tmp_path) == load_dataset(tmp_path, tmp_path, assume_normal=True)
+    assert "no case has a label; all are taken as normal, which nobody checked" in caplog.text
     undivided = load_dataset(tmp_path, tmp_path, divide=False)
     assert {case.split for case in undivided} == {None}
+
+
+@pytest.mark.parametrize("divide", [True, False])
+def test_quarantined_cases_take_no_part(tmp_path: Path, divide: bool, caplog: pytest.LogCaptureFixture) -> None:
+    rows = cohort(8)
+    rows[0] |= {"note": "quarantined: wrong_modality; T2"}
+    write(tmp_path, rows)
+    found = load_dataset(tmp_path, tmp_path, divide=divide)
+    assert len(found) == len(rows) - 1
+    assert not any(case.note for case in found)
+    assert f"1 of {len(rows)} cases are quarantined" in caplog.text
 
 
 def test_few_subjects_train_all_the_same(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from monai_ctmri.data.manifest import Case, Manifest
 from monai_ctmri.errors import InputError
-from monai_ctmri.evaluation.protocol import FEWEST_SUBJECTS, make_protocol
+from monai_ctmri.evaluation.protocol import ASSUMED_NORMAL, FEWEST_SUBJECTS, make_protocol
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_splits_of_the_manifest_are_kept(cohort):
 @pytest.mark.parametrize(
     ("subjects", "splits", "message"),
     [
-        ({"a": [None], "b": [None]}, None, "no case has a label"),
+        ({"a": [None], "b": [None, 1]}, None, "0 subject"),
         ({"a": [0], "b": [1]}, None, "at least 2"),
         ({"a": [0], "b": [0]}, None, "nothing to test"),
         ({"a": [0], "b": [0]}, {"a": "train"}, "has no split"),
@@ -90,6 +90,14 @@ def test_what_cannot_be_divided_is_one_clear_line(cohort, subjects, splits, mess
     with pytest.raises(InputError, match=message) as caught:
         make_protocol(cohort(subjects, splits))
     assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_without_any_label_is_taken_as_normal_and_a_note_says_so(cohort):
+    protocol = make_protocol(cohort({f"s{i}": [None] for i in range(8)}))
+    assert {case.label for case in protocol.manifest} == {0}
+    assert len(protocol.test)
+    assert protocol.notes[0] == ASSUMED_NORMAL
+    assert ASSUMED_NORMAL not in make_protocol(cohort({f"t{i}": [0] for i in range(8)})).notes
 
 
 def test_an_identical_picture_in_two_parts_is_refused(cohort):

@@ -65,9 +65,9 @@ def test_without_min_steps_the_epochs_are_max_epochs():
 
 def test_a_new_folder_gets_settings_and_division(tmp_path):
     settings = BenchmarkSettings(seed=4, learning_rate=3e-4)
-    settings.claim(tmp_path / "run", tmp_path / "m.csv", DIVIDED)
+    settings.claim(tmp_path / "run", tmp_path / "m.csv", DIVIDED, ("mri",))
     content = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert content == {"manifest": str(tmp_path / "m.csv"), "settings": settings.as_dict()}
+    assert content == {"manifest": str(tmp_path / "m.csv"), "modalities": ["mri"], "settings": settings.as_dict()}
     assert BenchmarkSettings(**content["settings"]) == settings
     assert Manifest.read(tmp_path / "run") == DIVIDED
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml", "manifest.csv"]

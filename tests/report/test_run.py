@@ -12,8 +12,9 @@ import pytest
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.errors import InputError
 from monai_ctmri.evaluation.methods import list_methods
+from monai_ctmri.evaluation.protocol import ASSUMED_NORMAL
 from monai_ctmri.evaluation.settings import BenchmarkSettings
-from monai_ctmri.report.run import run_and_report
+from monai_ctmri.report.run import choose_modalities, run_and_report
 
 
 @pytest.fixture(scope="module")
@@ -80,4 +81,54 @@ def test_bad_input_writes_nothing(tmp_path):
     (tmp_path / "m.csv").write_text("ct,mri,subject,label\nno.png,,s,0\n")
     with pytest.raises(InputError, match=r"no\.png"):
         run_and_report(tmp_path / "m.csv", tmp_path / "run", BenchmarkSettings(), title="t", command="c")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def unpaired(phantom_manifest, tmp_path):
+    """Phantom slices as an unpaired set: CT of some subjects, MRI of others, no labels, one case quarantined."""
+    cases = Manifest.read(phantom_manifest)
+    split = [
+        replace(case, mri=None, label=None) if number % 2 else replace(case, ct=None, label=None)
+        for number, case in enumerate(cases)
+    ]
+    split[0] = replace(split[0], note="quarantined: wrong_modality")
+    Manifest(split).write_csv(tmp_path / "manifest.csv")
+    return tmp_path / "manifest.csv"
+
+
+def test_modalities_of_a_run(phantom_manifest, unpaired, tmp_path):
+    assert choose_modalities(phantom_manifest) == [("ct", "mri")]
+    assert choose_modalities(phantom_manifest, "mri") == [("mri",)]
+    assert choose_modalities(unpaired) == [("ct",), ("mri",)]
+    assert choose_modalities(unpaired, "both") == [("ct", "mri")]
+    with pytest.raises(InputError, match="modality 'pet': unknown"):
+        choose_modalities(unpaired, "pet")
+
+
+def test_a_quarantined_case_does_not_decide_the_modalities(phantom_manifest, tmp_path):
+    cases = Manifest.read(phantom_manifest)
+    only = [replace(case, mri=None) for case in cases]
+    only[3] = replace(cases[3], ct=None, note="quarantined: blank")
+    Manifest(only).write_csv(tmp_path / "manifest.csv")
+    assert choose_modalities(tmp_path) == [("ct",)]
+
+
+def test_one_modality_of_an_unpaired_set_without_labels(unpaired, tmp_path):
+    settings = BenchmarkSettings(image_size=64, max_epochs=1, repeats=50)
+    results, _ = run_and_report(unpaired, tmp_path / "run", settings, title="t", command="c", modalities=("mri",))
+    assert results["data"]["modalities"] == ["mri"]
+    used = Manifest.read(tmp_path / "run" / "manifest.csv")
+    assert len(used) == sum(case.mri is not None for case in Manifest.read(unpaired)) - 1
+    assert all(case.modalities == ("mri",) for case in used)
+    assert results["notes"][0] == ASSUMED_NORMAL
+    with pytest.raises(InputError, match="other settings or data"):
+        run_and_report(unpaired, tmp_path / "run", settings, title="t", command="c", modalities=("ct",))
+
+
+def test_pairs_asked_of_an_unpaired_set_are_refused(unpaired, tmp_path):
+    with pytest.raises(InputError, match="no case has ct and mri"):
+        run_and_report(
+            unpaired, tmp_path / "run", BenchmarkSettings(), title="t", command="c", modalities=("ct", "mri")
+        )
     assert not (tmp_path / "run").exists()
