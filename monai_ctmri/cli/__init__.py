@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from monai_ctmri.cli import benchmark, demo, phantom, version
+from monai_ctmri.cli import benchmark, demo, download, explore, phantom, prepare, version
 from monai_ctmri.errors import InputError, find_input_error
 
 __all__ = ["app", "main"]
@@ -37,6 +37,9 @@ app = typer.Typer(
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("phantom", epilog=phantom.EXAMPLE)(phantom.phantom)
 app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.benchmark)
+app.command("download", epilog=download.EXAMPLE)(download.download)
+app.command("explore", epilog=explore.EXAMPLE)(explore.explore)
+app.command("prepare", epilog=prepare.EXAMPLE)(prepare.prepare)
 app.command("version", epilog=version.EXAMPLE)(version.version)
 
 

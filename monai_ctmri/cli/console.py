@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["command_given", "quiet_libraries", "show_report", "show_summary", "stages"]
+__all__ = ["command_given", "quiet_libraries", "show_preparation", "show_report", "show_summary", "stages"]
 
 
 def command_given() -> str:
@@ -49,6 +49,7 @@ def quiet_libraries(verbose: bool) -> None:
     if verbose:
         logging.basicConfig(level=logging.INFO)
         return
+    logging.basicConfig(level=logging.WARNING, format="Warning: %(message)s")
     logging.disable(logging.INFO)
     # Ours are configurations we ship; MONAI's notice that configurations are code is in SECURITY.md and the bundle's
     # README.
@@ -84,6 +85,43 @@ def show_summary(results: Mapping[str, Any], report: Any) -> None:
     if results["data"]["kind"] == "phantom":
         console.print("A phantom result: simulated heads and lesions.", highlight=False)
     show_report(report)
+
+
+def show_preparation(prepared: Any, explain: bool) -> None:
+    """Print what a folder turned out to be, what was found and kept apart, and last the manifest's path."""
+    from monai_ctmri.data.findings import KINDS
+
+    console = Console()
+    if explain:
+        console.print(prepared.explanation, highlight=False, markup=False, soft_wrap=True)
+    counts = prepared.as_dict()
+    normal = {True: "yes", False: "no", None: "not known"}[counts["normal_only"]]
+    subjects = f"{counts['subjects']}" + ("" if counts["subjects_known"] else " pseudo-subjects")
+    answer = Table(show_header=False)
+    for name, value in (
+        ("Pairing", counts["pairing"]),
+        ("CT / MRI images", f"{counts['ct']} / {counts['mri']}"),
+        ("Cases", f"{counts['cases']}, {counts['quarantined']} of them quarantined"),
+        ("Subjects", subjects),
+        ("Normal anatomy only", normal),
+    ):
+        answer.add_row(name, value)
+    console.print(answer)
+    if counts["findings"]:
+        table = Table(title="Findings", title_justify="left")
+        for column in ("Severity", "Kind", "Meaning"):
+            table.add_column(column)
+        table.add_column("Files", justify="right")
+        for one in counts["findings"]:
+            table.add_row(one["severity"], one["kind"], KINDS[one["kind"]][1], str(one["count"]))
+        console.print(table)
+    for finding in prepared.findings:
+        if finding.kind == "wrong_modality":
+            line = f"Wrong modality: {finding.file} ({finding.measure})"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if counts["pairing"] != "paired" and not explain:
+        console.print("Why, and how to state pairs: --explain", highlight=False)
+    console.print(f"Manifest: {prepared.path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_report(path: Any) -> None:

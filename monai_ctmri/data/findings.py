@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from monai_ctmri.data.files import write_text
+from monai_ctmri.data.files import write_atomically
 from monai_ctmri.errors import InputError
 
 __all__ = ["COLUMNS", "KINDS", "SEVERITIES", "Finding", "read_findings", "write_findings"]
@@ -71,7 +71,8 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError.about(self.file, f"unknown kind of finding {self.kind!r}", f"use one of {', '.join(KINDS)}")
+            problem = f"unknown kind of finding {self.kind!r}"
+            raise InputError.about(self.file, problem, f"use one of {', '.join(KINDS)}")
         object.__setattr__(self, "severity", self.severity or KINDS[self.kind][0])
         object.__setattr__(self, "measure", " ".join(self.measure.split()))
         if self.severity not in SEVERITIES:
@@ -79,15 +80,25 @@ class Finding:
 
 
 def write_findings(path: str | os.PathLike[str], findings: Iterable[Finding]) -> None:
-    """Write findings as CSV with :data:`COLUMNS`, atomically; files relative to the folder of ``path`` where below it
-    or beside it, absolute elsewhere."""
+    """Write findings as CSV with :data:`COLUMNS`, atomically; files relative to the folder of ``path``, or absolute
+    where they lie on another drive.
+
+    Raises:
+        InputError: when a file's name is not valid Unicode.
+    """
     folder = Path(os.path.abspath(path)).parent
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    # CRLF (RFC 4180) makes the writer quote a lone carriage return inside a name, which would else end the row.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for finding in findings:
         writer.writerow([_relative(finding.file, folder), finding.kind, finding.measure, finding.severity])
-    write_text(path, text.getvalue())
+    try:
+        content = text.getvalue().encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError.about(path, "a file name is not valid Unicode", "rename that file") from error
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_findings(path: str | os.PathLike[str]) -> list[Finding]:
@@ -97,17 +108,20 @@ def read_findings(path: str | os.PathLike[str]) -> list[Finding]:
         InputError: when the file is missing or is no list of findings.
     """
     folder = Path(os.path.abspath(path)).parent
+    findings = []
     try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+        with open(path, newline="", encoding="utf-8-sig") as stream:  # spreadsheets put a byte order mark in front
+            reader = csv.reader(stream, strict=True)
+            if tuple(next(reader, ())) != COLUMNS:
                 raise InputError.about(path, "no list of findings", f"its first line has to be {','.join(COLUMNS)}")
-            return [
-                Finding(Path(os.path.abspath(folder / row["file"])), row["kind"], row["measure"], row["severity"])
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError) as error:
+            for row in reader:
+                if len(row) != len(COLUMNS) or not row[0]:
+                    problem = f"line {reader.line_num} is no finding"
+                    raise InputError.about(path, problem, f"give it {','.join(COLUMNS)}, or delete it")
+                findings.append(Finding(Path(os.path.abspath(folder / row[0])), *row[1:]))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError.about(path, "cannot be read", "give the findings.csv that prepare wrote") from error
+    return findings
 
 
 def _relative(path: Path, folder: Path) -> str:

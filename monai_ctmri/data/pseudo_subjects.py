@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from monai_ctmri.data.manifest import Manifest
@@ -21,12 +21,17 @@ WARNING = (
 logger = logging.getLogger(__name__)
 
 
-def assign_pseudo_subjects(manifest: Manifest, groups: Sequence[Sequence[int]]) -> Manifest:
+def assign_pseudo_subjects(
+    manifest: Manifest, groups: Sequence[Sequence[int]], stand_ins: Collection[str] | None = None
+) -> Manifest:
     """Give the cases of each group one subject, every other case one of its own; a warning says what that is worth.
 
     Args:
-        manifest: cases whose subjects are not known.
-        groups: positions of cases that look alike; groups that share a case count as one.
+        manifest: cases, of which some have a subject that is not known.
+        groups: positions of cases that look alike; groups that share a case count as one. Cases of one subject, known
+            or not, stay together.
+        stand_ins: the subjects that are not known; None takes all. The others keep their cases; an unknown case that
+            looks like one of theirs is taken to be theirs, too.
 
     Returns:
         The cases, in order, with subjects ``pseudo-0001``, ``pseudo-0002``, ... by first appearance.
@@ -39,14 +44,25 @@ def assign_pseudo_subjects(manifest: Manifest, groups: Sequence[Sequence[int]]) 
             index = leader[index]
         return index
 
-    for group in groups:
+    def unknown(index: int) -> bool:
+        return stand_ins is None or manifest[index].subject in stand_ins
+
+    places: dict[str, list[int]] = {}
+    if stand_ins is not None:
+        for index, case in enumerate(manifest):
+            places.setdefault(case.subject, []).append(index)
+    for group in (*groups, *places.values()):
         for other in group[1:]:
             first, second = sorted((root(group[0]), root(other)))
             leader[second] = first
+    names = {root(index): manifest[index].subject for index in reversed(range(len(manifest))) if not unknown(index)}
     numbers: dict[int, int] = {}
-    subjects = [numbers.setdefault(root(index), len(numbers) + 1) for index in range(len(manifest))]
-    logger.warning("%s", WARNING)
+    for index in range(len(manifest)):
+        if root(index) not in names:
+            numbers.setdefault(root(index), len(numbers) + 1)
     width = max(4, len(str(len(numbers))))
+    names |= {place: f"{PREFIX}{number:0{width}d}" for place, number in numbers.items()}
+    logger.warning("%s", WARNING)
     return manifest.with_cases(
-        replace(case, subject=f"{PREFIX}{number:0{width}d}") for case, number in zip(manifest, subjects, strict=True)
+        replace(case, subject=names[root(index)]) if unknown(index) else case for index, case in enumerate(manifest)
     )

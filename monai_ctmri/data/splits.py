@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from monai_ctmri.data.duplicates import fingerprint
+from monai_ctmri.data.formats import kind_of
 from monai_ctmri.data.manifest import SPLITS, Manifest
 from monai_ctmri.data.verification import read_pixels
 from monai_ctmri.errors import InputError
@@ -160,16 +161,4 @@ def _counts(total: int, shares: Mapping[str, float]) -> dict[str, int]:
 
 def _fingerprint(path: Path) -> str | None:
     """Return a digest of what a file shows, or None for a constant picture."""
-    pixels = read_pixels(path, slices_only=False)
-    if pixels.ndim == 3 and path.suffix.lower() not in (".npy", ".nii", ".gz"):
-        # The same grey picture may be saved with one channel or with three equal ones, with or without transparency.
-        colours = pixels[..., :-1] if pixels.shape[-1] in (2, 4) else pixels
-        pixels = colours[..., 0] if (colours == colours[..., :1]).all() else colours
-    # A slice above the vertex is the same black picture in every patient: equal, yet it tells nothing of either.
-    if (pixels == pixels.flat[0]).all():
-        return None
-    digest = hashlib.sha256(repr(pixels.shape).encode())
-    for row in pixels:
-        # Adding 0 turns -0 into 0; float64 makes the digest independent of how the same values were stored.
-        digest.update((row.astype("<f8") + 0.0).tobytes())
-    return digest.hexdigest()
+    return fingerprint(read_pixels(path, slices_only=False), channels=kind_of(path) == "picture")

@@ -62,8 +62,9 @@ def load_cases(
         }
         if entry.mask is not None:
             case[keys.MASK] = _mask_on_grid(entry.mask, image.shape[-2:])
-        if entry.note in ("T1", "T2", "PD", "FLAIR"):
-            case["mri_contrast"] = entry.note
+        contrast = entry.note.partition(";")[0].strip()
+        if contrast in ("T1", "T2", "PD", "FLAIR"):
+            case["mri_contrast"] = contrast
         cases.append(case)
     return cases
 

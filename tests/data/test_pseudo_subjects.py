@@ -64,3 +64,29 @@ def test_numbers_sort_as_text_in_large_sets():
     subjects = [case.subject for case in assign_pseudo_subjects(cases(10_001), [])]
     assert subjects == sorted(subjects)
     assert len(set(subjects)) == 10_001
+
+
+def some_known() -> Manifest:
+    """Cases 0 and 1 are of p1, 2 is of p2, the others of nobody in particular; 4 and 5 come from one volume."""
+    subjects = ["p1", "p1", "p2", "x3", "volume", "volume", "x6"]
+    return Manifest(Case(f"c{i}", subject, ct=Path(f"/d/{i}.png")) for i, subject in enumerate(subjects))
+
+
+def subjects_of(manifest: Manifest) -> list[str]:
+    return [case.subject for case in manifest]
+
+
+def test_known_subjects_keep_their_cases_and_slices_of_a_volume_stay_together():
+    found = assign_pseudo_subjects(some_known(), [], {"x3", "volume", "x6"})
+    assert subjects_of(found) == ["p1", "p1", "p2", "pseudo-0001", "pseudo-0002", "pseudo-0002", "pseudo-0003"]
+
+
+def test_an_unknown_case_that_looks_like_a_known_subjects_is_taken_to_be_theirs():
+    found = assign_pseudo_subjects(some_known(), [[1, 3], [5, 6]], {"x3", "volume", "x6"})
+    assert subjects_of(found) == ["p1", "p1", "p2", "p1", "pseudo-0001", "pseudo-0001", "pseudo-0001"]
+
+
+def test_known_subjects_are_never_joined():
+    found = assign_pseudo_subjects(some_known(), [[0, 2], [2, 6]], {"x3", "volume", "x6"})
+    assert subjects_of(found)[:3] == ["p1", "p1", "p2"]
+    assert found[6].subject == "p1"
