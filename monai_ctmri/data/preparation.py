@@ -184,6 +184,7 @@ def _check_pictures(manifest: Manifest, workers: int, say: Progress) -> tuple[li
     facts = inspect_files(list(items.items()), workers, lambda done, total: say("Checking images", done, total))
     findings = find_problems(facts, items)
     findings += find_pair_problems(manifest, facts)
+    findings += _mask_problems(manifest, {one.path: one.shape for one in facts if one.problem is None})
     owners: dict[Path, list[int]] = {}
     for position, case in enumerate(manifest):
         for path in (case.ct, case.mri):
@@ -192,3 +193,25 @@ def _check_pictures(manifest: Manifest, workers: int, say: Progress) -> tuple[li
     groups = [sorted({owner for path in group for owner in owners[path]}) for group in look_alikes(facts)]
     # A file that two cases name makes them alike, too.
     return findings, [*groups, *(places for places in owners.values() if len(places) > 1)]
+
+
+def _mask_problems(manifest: Manifest, shapes: dict[Path, tuple[int, ...]]) -> list[Finding]:
+    """Open every mask of a slice; ``shapes`` are those of the images that could be read."""
+    from monai_ctmri.data.failures import failures_of
+    from monai_ctmri.data.verification import read_pixels
+
+    findings: list[Finding] = []
+    for case in manifest:
+        if case.mask is None or is_quarantined(case):
+            continue
+        try:
+            shape = read_pixels(case.mask).shape[:2]
+        except InputError as error:
+            findings += failures_of(case.mask, error)
+            continue
+        image = next((shapes[path] for path in (case.ct, case.mri) if path in shapes), shape)
+        expected = tuple(length for length in image if length > 1)[:2] if len(image) > 2 else image
+        if len(expected) == 2 and shape != expected:
+            measure = f"mask {shape[0]} x {shape[1]}, image {expected[0]} x {expected[1]}"
+            findings.append(Finding(case.mask, "size_mismatch", measure))
+    return findings

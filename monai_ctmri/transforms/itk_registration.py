@@ -28,7 +28,7 @@ _COARSEST_MM = 8.0
 _TURNS = (-15.0, 0.0, 15.0)
 _STARTS = 3
 _MARGIN_MM, _TIGHT_MARGIN_MM = 20.0, 6.0
-_SIZES_ALIKE = 1.4
+_SIZES_ALIKE = 1.2
 """Volumes of two whole heads differ by less; a skull-stripped one, or one cut by the field of view, by more."""
 _LEAST_VOXELS = 8
 _LARGEST_ANGLE, _LARGEST_SHIFT_MM, _SCALES, _LEAST_OVERLAP = 45.0, 100.0, (0.7, 1.4), 0.5
