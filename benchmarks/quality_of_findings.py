@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from monai_ctmri.data.appearance import CUT_OFF_LIMIT, TEXT_LIMIT, Appearance, look_at
-from monai_ctmri.data.level import BRAIN_FROM
-from monai_ctmri.data.outline import brightness, find_head
+from monai_ctmri.data.looking.appearance import CUT_OFF_LIMIT, TEXT_LIMIT, Appearance, look_at
+from monai_ctmri.data.looking.level import BRAIN_FROM
+from monai_ctmri.data.looking.outline import brightness, find_head
 from monai_ctmri.data.phantom import write_phantom
 
 CT_AMONG_MRI = ("mri370", "mri688", "mri1339", "mri1829", "mri2219", "mri2479")

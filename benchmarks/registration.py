@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -53,7 +54,7 @@ def phantom(contrast: str, seed: int) -> Pair:
 
 def templates(folder: Path) -> Pair:
     """The CT template against a T1-like contrast of the MNI152 tissue maps."""
-    image = nibabel.load(folder / "volumes" / "ct_template_scct.nii.gz")
+    image: Any = nibabel.load(folder / "volumes" / "ct_template_scct.nii.gz")
     template = load_template()
     fluid = np.clip(1 - template.gm - template.wm, 0, 1) * (template.depth < 0)
     affine = np.eye(4)

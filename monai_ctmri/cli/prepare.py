@@ -52,7 +52,7 @@ def prepare(
         raise InputError.about(f"--register {register}", "unknown", "use none, rigid or affine")
     align = None
     if register != "none":
-        from monai_ctmri.transforms.registration import VolumeAligner
+        from monai_ctmri.transforms.volume_alignment import VolumeAligner
 
         align = VolumeAligner(register, seed=seed)
     with stages() as advance:

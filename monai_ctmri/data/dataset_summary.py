@@ -21,8 +21,8 @@ from monai_ctmri.data.formats import suffix_of
 from monai_ctmri.data.manifest import SPLITS
 
 if TYPE_CHECKING:
+    from monai_ctmri.data.checks.inspection import Facts
     from monai_ctmri.data.discovery import Discovery
-    from monai_ctmri.data.inspection import Facts
     from monai_ctmri.data.intensity import PooledIntensities
 
 __all__ = ["FORMAT", "shown_name", "summarise", "summary_schema", "write_images_table"]
@@ -74,7 +74,7 @@ def summarise(
         facts: one entry an image.
         findings: in the order in which they are to be listed.
         pools: intensities by (modality, unit).
-        tree: of ``root``, see :func:`~monai_ctmri.data.folder_tree.folder_tree`.
+        tree: of ``root``, see :func:`~monai_ctmri.data.trees.folder_tree.folder_tree`.
         modalities: of each image of ``facts``, by its path.
     """
     cases = discovery.cases

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from monai_ctmri import keys
-from monai_ctmri.data import layouts
-from monai_ctmri.data.dicom_tree import dicom_tree
-from monai_ctmri.data.evidence import DraftCase, Evidence, Layout
-from monai_ctmri.data.labelling import attach_masks, judge_normal, label_cases
-from monai_ctmri.data.listing import ImageFile, list_images
 from monai_ctmri.data.manifest import Case, Manifest, case_names
-from monai_ctmri.data.pairing import form_cases
+from monai_ctmri.data.trees import layouts
+from monai_ctmri.data.trees.dicom_tree import dicom_tree
+from monai_ctmri.data.trees.evidence import DraftCase, Evidence, Layout
+from monai_ctmri.data.trees.labelling import attach_masks, judge_normal, label_cases
+from monai_ctmri.data.trees.listing import ImageFile, list_images
+from monai_ctmri.data.trees.pairing import form_cases
 from monai_ctmri.errors import InputError
 
 __all__ = ["Discovery", "Evidence", "discover"]

@@ -13,14 +13,14 @@ import numpy as np
 from monai_ctmri import keys
 from monai_ctmri.data.dataset_summary import summarise
 from monai_ctmri.data.findings import SEVERITIES, Finding
-from monai_ctmri.data.folder_tree import folder_tree
 from monai_ctmri.data.intensity import PooledIntensities
 from monai_ctmri.data.manifest import Manifest
+from monai_ctmri.data.trees.folder_tree import folder_tree
 from monai_ctmri.errors import InputError
 
 if TYPE_CHECKING:
+    from monai_ctmri.data.checks.inspection import Facts
     from monai_ctmri.data.discovery import Discovery
-    from monai_ctmri.data.inspection import Facts
 
 __all__ = ["Exploration", "check_apart", "explore"]
 
@@ -84,8 +84,8 @@ def explore(
     Raises:
         InputError: when there is no such folder or manifest, or no image in it.
     """
+    from monai_ctmri.data.checks.inspection import inspect_files
     from monai_ctmri.data.discovery import discover
-    from monai_ctmri.data.inspection import inspect_files
     from monai_ctmri.data.quality import find_pair_problems, find_problems
 
     if a_is is not None and a_is not in keys.MODALITIES:

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from monai_ctmri.data.archives import MAX_BYTES, MAX_FILES, MAX_RATIO, ArchiveError, unpack
-from monai_ctmri.data.kaggle_client import fetch
-from monai_ctmri.data.kaggle_credentials import find_credentials
-from monai_ctmri.data.lockfile import find_damage, read_lock, strangers_in, write_lock
+from monai_ctmri.data.downloads.archives import MAX_BYTES, MAX_FILES, MAX_RATIO, ArchiveError, unpack
+from monai_ctmri.data.downloads.kaggle_client import fetch
+from monai_ctmri.data.downloads.kaggle_credentials import find_credentials
+from monai_ctmri.data.downloads.lockfile import find_damage, read_lock, strangers_in, write_lock
 from monai_ctmri.errors import InputError
 
 __all__ = ["DATASET", "DownloadError", "download", "find_download", "manual_steps"]
@@ -116,7 +116,7 @@ def download(
         verify: of an earlier download, compare every file's SHA-256 too.
         retries: new tries after a cut connection, at growing intervals (2, 4, 8 ... seconds).
         max_bytes: limit of archive and unpacked data, in bytes; with ``max_files`` and ``max_ratio`` see
-            :func:`~monai_ctmri.data.archives.unpack`.
+            :func:`~monai_ctmri.data.downloads.archives.unpack`.
         max_files: limit of files.
         max_ratio: limit of unpacked to packed size of a file.
         progress: called with (stage, done, total).

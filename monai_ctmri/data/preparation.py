@@ -171,7 +171,7 @@ def _checked_target(root: str | os.PathLike[str], out: str | os.PathLike[str], u
 
 def _check_pictures(manifest: Manifest, workers: int, say: Progress) -> tuple[list[Finding], list[list[int]]]:
     """Open every slice that is not kept apart yet; also the positions of cases that look alike."""
-    from monai_ctmri.data.inspection import inspect_files
+    from monai_ctmri.data.checks.inspection import inspect_files
     from monai_ctmri.data.quality import find_pair_problems, find_problems, look_alikes
 
     items = {
@@ -197,7 +197,7 @@ def _check_pictures(manifest: Manifest, workers: int, say: Progress) -> tuple[li
 
 def _mask_problems(manifest: Manifest, shapes: dict[Path, tuple[int, ...]]) -> list[Finding]:
     """Open every mask of a slice; ``shapes`` are those of the images that could be read."""
-    from monai_ctmri.data.failures import failures_of
+    from monai_ctmri.data.checks.failures import failures_of
     from monai_ctmri.data.verification import read_pixels
 
     findings: list[Finding] = []

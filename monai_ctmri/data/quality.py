@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from monai_ctmri.data.duplicates import duplicate_groups, hash_distance, near_duplicate_groups
+from monai_ctmri.data.checks.duplicates import duplicate_groups, hash_distance, near_duplicate_groups
+from monai_ctmri.data.checks.inspection import Facts
+from monai_ctmri.data.checks.pair_quality import find_pair_problems
 from monai_ctmri.data.findings import Finding
-from monai_ctmri.data.inspection import Facts
-from monai_ctmri.data.pair_quality import find_pair_problems
 from monai_ctmri.errors import InputError
 
 __all__ = ["CHANNEL_LIMIT", "find_pair_problems", "find_problems", "is_blank", "look_alikes"]
@@ -105,7 +105,7 @@ def _findings_of(one: Facts, stated: str | None) -> Iterator[Finding]:
 
 
 def _findings_by_sight(one: Facts, stated: str | None) -> Iterator[Finding]:
-    from monai_ctmri.data.appearance import CUT_OFF_LIMIT, TEXT_LIMIT
+    from monai_ctmri.data.looking.appearance import CUT_OFF_LIMIT, TEXT_LIMIT
 
     look = one.appearance
     if look is None:

@@ -11,7 +11,7 @@ import numpy as np
 from monai_ctmri.errors import InputError
 
 if TYPE_CHECKING:
-    from monai_ctmri.data.volumes import Volume
+    from monai_ctmri.data.reading.volumes import Volume
 
 __all__ = ["AxialSlice", "axial_order", "cut_slices", "restack", "select_levels"]
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from monai_ctmri.data.duplicates import fingerprint
+from monai_ctmri.data.checks.duplicates import fingerprint
 from monai_ctmri.data.formats import kind_of
 from monai_ctmri.data.manifest import SPLITS, Manifest
 from monai_ctmri.data.verification import read_pixels

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from monai_ctmri import keys
-from monai_ctmri.data.failures import failures_of
+from monai_ctmri.data.checks.failures import failures_of
 from monai_ctmri.data.files import write_text
 from monai_ctmri.data.findings import Finding
 from monai_ctmri.data.formats import kind_of
 from monai_ctmri.data.manifest import Case, Manifest
 from monai_ctmri.data.quarantine import quarantine
+from monai_ctmri.data.reading.volumes import Volume, read_volume, same_grid, write_volume
 from monai_ctmri.data.slices import AxialSlice, axial_order, cut_slices, select_levels
-from monai_ctmri.data.volumes import Volume, read_volume, same_grid, write_volume
 from monai_ctmri.errors import InputError
 
 __all__ = ["Align", "Aligned", "SliceCutter", "holds_volumes"]
@@ -35,10 +35,12 @@ class Aligned:
     Attributes:
         volume: the moved volume on the grid of the fixed one, or None when it was not accepted.
         measure: kind and quality in a few words, or why it was not accepted.
+        carry: moves a mask drawn on the moving volume's own grid along with it.
     """
 
     volume: Volume | None
     measure: str
+    carry: Callable[[Volume], Volume] | None = None
 
 
 Align = Callable[[Volume, Volume], Aligned]
@@ -114,8 +116,8 @@ class SliceCutter:
         ct, mri = volumes.get(keys.CT), volumes.get(keys.MRI)
         if ct is not None and mri is not None:
             partner = self._on_grid(ct, mri, findings)
-            if partner is not None:
-                yield _Part(case, {keys.CT: ct, keys.MRI: partner})
+            if partner.volume is not None:
+                yield _Part(case, {keys.CT: ct, keys.MRI: partner.volume}, mri, partner.carry)
                 return
         for name, volume in volumes.items():
             alone = replace(case, ct=case.ct if name == keys.CT else None, mri=case.mri if name == keys.MRI else None)
@@ -130,18 +132,18 @@ class SliceCutter:
         findings.extend(volume.findings)
         return volume
 
-    def _on_grid(self, ct: Volume, mri: Volume, findings: list[Finding]) -> Volume | None:
+    def _on_grid(self, ct: Volume, mri: Volume, findings: list[Finding]) -> Aligned:
         if same_grid(ct, mri):
-            return mri
+            return Aligned(mri, "")
         if self.align is None:
             # No error: each stays usable alone.
             findings.append(Finding(mri.path, "geometry_mismatch", "other grid than its CT: not paired", "warning"))
-            return None
+            return Aligned(None, "")
         aligned = self.align(ct, mri)
         kind = "registration_failed" if aligned.volume is None else "registered"
         severity = "warning" if aligned.volume is None else ""
         findings.append(Finding(mri.path, kind, aligned.measure, severity))
-        return aligned.volume
+        return aligned
 
     def _write(self, part: _Part, findings: list[Finding], rows: list[tuple[object, ...]]) -> list[Case]:
         case = part.case
@@ -153,7 +155,7 @@ class SliceCutter:
         if not indices:
             findings.append(Finding(first.path, "not_brain_level", "no slice at brain level", "error"))
             return [quarantine(Manifest([case]), findings, self.rule)[0]]
-        mask = self._mask(case, first, findings)
+        mask = self._mask(part, first, findings)
         stacks = {
             name: {one.index: one for one in cut_slices(volume, indices)}
             for name, volume in part.volumes.items()
@@ -196,18 +198,21 @@ class SliceCutter:
             mask=files.get(keys.MASK),
         )
 
-    def _mask(self, case: Case, image: Volume, findings: list[Finding]) -> Volume | None:
-        if case.mask is None:
+    def _mask(self, part: _Part, image: Volume, findings: list[Finding]) -> Volume | None:
+        path = part.case.mask
+        if path is None:
             return None
         try:
-            mask = read_volume(case.mask)
+            mask = read_volume(path)
         except InputError as error:
-            findings += [replace(one, severity="warning") for one in failures_of(case.mask, error)]
+            findings += [replace(one, severity="warning") for one in failures_of(path, error)]
             return None
-        if not same_grid(mask, image):
-            findings.append(Finding(case.mask, "geometry_mismatch", "other grid than its image: not used", "warning"))
-            return None
-        return mask
+        if same_grid(mask, image):
+            return mask
+        if part.carry is not None and part.moved is not None and same_grid(mask, part.moved):
+            return part.carry(mask)
+        findings.append(Finding(path, "geometry_mismatch", "other grid than its image: not used", "warning"))
+        return None
 
     def _thinned(self, volume: Volume, indices: list[int]) -> list[int]:
         if self.every_mm <= 0 or not indices:
@@ -221,10 +226,15 @@ class SliceCutter:
 
 @dataclass(frozen=True)
 class _Part:
-    """A case, and its volumes by modality; None for one that could not be read."""
+    """A case, and its volumes by modality; None for one that could not be read.
+
+    Where the MRI was registered, ``moved`` is what it was before, and ``carry`` moves a mask along.
+    """
 
     case: Case
     volumes: dict[str, Volume | None]
+    moved: Volume | None = None
+    carry: Callable[[Volume], Volume] | None = None
 
 
 def _is_volume(path: Path) -> bool:
@@ -233,7 +243,7 @@ def _is_volume(path: Path) -> bool:
         return True
     if kind_of(path) != "volume":
         return False
-    from monai_ctmri.data.volumes import read_header
+    from monai_ctmri.data.reading.volumes import read_header
 
     try:
         return sum(length > 1 for length in read_header(path).shape) > 2

@@ -15,8 +15,8 @@ from monai_ctmri.data.dataset_summary import write_images_table
 from monai_ctmri.data.exploration import Exploration
 from monai_ctmri.data.files import write_json, write_text
 from monai_ctmri.data.findings import KINDS, write_findings
-from monai_ctmri.data.folder_tree import tree_lines
 from monai_ctmri.data.intensity import PERCENTILES
+from monai_ctmri.data.trees.folder_tree import tree_lines
 from monai_ctmri.report.canvas import MISSING, save_figure
 from monai_ctmri.report.exploration_figures import IntensityCurve, image_sizes, intensity_distributions
 from monai_ctmri.report.exploration_gallery import finding_gallery, pair_gallery, sample_gallery

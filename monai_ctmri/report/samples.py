@@ -119,8 +119,8 @@ def plane_to_show(path: Path, modality: str | None = None) -> tuple[np.ndarray, 
 def _middle_slice(path: Path, modality: str | None) -> tuple[np.ndarray, float]:
     from nibabel.affines import voxel_sizes
 
+    from monai_ctmri.data.reading.volumes import read_volume
     from monai_ctmri.data.slices import axial_order, cut_slices
-    from monai_ctmri.data.volumes import read_volume
 
     # A tilted series is found fault with elsewhere; a look at it needs no even grid.
     volume = read_volume(path, modality, allow_resample=True)

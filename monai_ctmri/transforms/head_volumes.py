@@ -198,7 +198,7 @@ def _head(values: np.ndarray, spacing_mm: float) -> np.ndarray:
 
     if values.max() - values.min() < 1e-3:
         return np.zeros(values.shape, dtype=bool)
-    mask = values > 0.5 * threshold_otsu(values)
+    mask = values > 0.5 * threshold_otsu(values.ravel())
     cuts = max(1, round(_MASK_MM / spacing_mm))
     pieces, count = ndimage.label(ndimage.binary_opening(mask, iterations=cuts))
     if not count:

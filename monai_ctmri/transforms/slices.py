@@ -15,8 +15,8 @@ from monai.transforms.traits import MultiSampleTrait
 from monai.utils import TransformBackends, convert_to_tensor
 
 from .. import keys as names
+from ..data.reading.volumes import Volume, same_grid
 from ..data.slices import axial_order, cut_slices, restack, select_levels
-from ..data.volumes import Volume, same_grid
 from ..errors import InputError
 
 __all__ = ["SLICE_INDEX", "AxialSlicesD", "AxialSlicesDict", "AxialSlicesd", "restack_slices"]

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple_rep
 
 from .. import keys as names
-from ..data.volumes import read_volume
+from ..data.reading.volumes import read_volume
 
 __all__ = ["LoadVolume", "LoadVolumeD", "LoadVolumeDict", "LoadVolumed"]
 
@@ -34,7 +34,7 @@ class LoadVolume(Transform):
     - ``affine``, ``original_affine``: voxel -> RAS millimetres; ``space``: ``RAS``; ``spatial_shape``: (X, Y, Z).
 
     What is worth knowing about a volume that can be used, such as values that are no Hounsfield units, is logged as a
-    warning; :func:`~monai_ctmri.data.volumes.read_volume` returns it.
+    warning; :func:`~monai_ctmri.data.reading.volumes.read_volume` returns it.
 
     Args:
         modality: ``"ct"`` or ``"mri"``. Defaults to None: as DICOM says.
@@ -52,7 +52,7 @@ class LoadVolume(Transform):
         """Load ``path``.
 
         Raises:
-            InputError: as :func:`~monai_ctmri.data.volumes.read_volume`.
+            InputError: as :func:`~monai_ctmri.data.reading.volumes.read_volume`.
         """
         volume = read_volume(path, self.modality, allow_resample=self.allow_resample)
         for finding in volume.findings:

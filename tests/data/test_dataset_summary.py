@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from monai_ctmri.data.appearance import Appearance
+from monai_ctmri.data.checks.inspection import Facts
 from monai_ctmri.data.dataset_summary import (
     IMAGE_COLUMNS,
     shown_name,
@@ -21,10 +21,10 @@ from monai_ctmri.data.dataset_summary import (
     write_images_table,
 )
 from monai_ctmri.data.findings import KINDS, Finding
-from monai_ctmri.data.folder_tree import folder_tree
-from monai_ctmri.data.inspection import Facts
 from monai_ctmri.data.intensity import PooledIntensities
+from monai_ctmri.data.looking.appearance import Appearance
 from monai_ctmri.data.manifest import Case, Manifest
+from monai_ctmri.data.trees.folder_tree import folder_tree
 
 LOOK = Appearance("ct", 0.97, True, 0.81234, 0.0, 0.02)
 

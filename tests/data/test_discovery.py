@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_ctmri.data import content
 from monai_ctmri.data.discovery import Discovery, discover
 from monai_ctmri.data.manifest import Manifest
+from monai_ctmri.data.trees import content
 from monai_ctmri.errors import InputError
 
 
@@ -134,8 +134,10 @@ def test_dicom_among_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     series = SimpleNamespace(
         modality="ct", patient="7", frame_of_reference="", description="", files=sorted((tmp_path / "s1").glob("*.dcm"))
     )
-    monkeypatch.setitem(sys.modules, "monai_ctmri.data.dicom", SimpleNamespace(find_series=lambda folder: [series]))
-    monkeypatch.setattr("monai_ctmri.data.dicom_tree._study_of", lambda one: "")
+    monkeypatch.setitem(
+        sys.modules, "monai_ctmri.data.reading.dicom", SimpleNamespace(find_series=lambda folder: [series])
+    )
+    monkeypatch.setattr("monai_ctmri.data.trees.dicom_tree._study_of", lambda one: "")
     found = discover(tmp_path)
     assert found.layout == "dicom+names"
     assert [case.ct for case in found.cases] == [tmp_path / "s1", tmp_path / "pictures" / "ct_1.png"]
@@ -256,7 +258,7 @@ def test_volumes_by_name(real_data: Path) -> None:
 
 
 def test_dicom_series(real_data: Path) -> None:
-    pytest.importorskip("monai_ctmri.data.dicom")
+    pytest.importorskip("monai_ctmri.data.reading.dicom")
     found = discover(real_data / "dicom")
     assert (found.layout, found.pairing) == ("dicom", "unpaired")
     assert [case.ct for case in found.cases if case.ct] == [real_data / "dicom" / "ct_head_ge"]

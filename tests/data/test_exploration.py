@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_ctmri.data.checks.inspection import Facts
 from monai_ctmri.data.exploration import check_apart, explore, images_of, pool_intensities
 from monai_ctmri.data.findings import Finding
-from monai_ctmri.data.inspection import Facts
 from monai_ctmri.data.manifest import Case, Manifest
 from monai_ctmri.errors import InputError
 
@@ -125,7 +125,7 @@ def test_options_reach_those_who_need_them(monkeypatch, tmp_path):
         return [facts(str(tmp_path / "x.png"))]
 
     monkeypatch.setattr("monai_ctmri.data.discovery.discover", discover)
-    monkeypatch.setattr("monai_ctmri.data.inspection.inspect_files", inspect)
+    monkeypatch.setattr("monai_ctmri.data.checks.inspection.inspect_files", inspect)
     monkeypatch.setattr("monai_ctmri.data.quality.find_problems", lambda facts, items: [])
     monkeypatch.setattr("monai_ctmri.data.quality.find_pair_problems", lambda manifest, facts: [])
     found = explore(tmp_path, workers=3, allow_resample=True, a_is="mri")

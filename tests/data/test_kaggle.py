@@ -239,7 +239,7 @@ def test_a_part_of_another_state_is_not_built_on(server, token, out):
 def test_a_complete_archive_is_not_fetched_twice(server, token, out, monkeypatch):
     usage, real = namedtuple("usage", "total used free"), __import__("shutil").disk_usage
     # Enough to fetch; full when it comes to unpacking.
-    monkeypatch.setattr("monai_ctmri.data.archives.shutil.disk_usage", lambda path: usage(0, 0, free.pop(0)))
+    monkeypatch.setattr("monai_ctmri.data.downloads.archives.shutil.disk_usage", lambda path: usage(0, 0, free.pop(0)))
     free = [10**9, 10]
     assert "10 free" in failure(out)
     assert (out / "owner1.some-data.partial" / "some-data.zip").stat().st_size == len(server.archive)
@@ -332,7 +332,7 @@ def test_a_server_that_never_answers_is_given_up(server, token, out, monkeypatch
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send
-    monkeypatch.setattr("monai_ctmri.data.kaggle_client._TIMEOUT", 0.2)
+    monkeypatch.setattr("monai_ctmri.data.downloads.kaggle_client._TIMEOUT", 0.2)
     server.silent = True
     assert "does not answer" in failure(out)
     assert not out.exists()
@@ -340,7 +340,7 @@ def test_a_server_that_never_answers_is_given_up(server, token, out, monkeypatch
 
 
 def test_a_transfer_that_stands_still_is_given_up(server, token, out, monkeypatch):
-    monkeypatch.setattr("monai_ctmri.data.kaggle_client._TIMEOUT", 0.3)
+    monkeypatch.setattr("monai_ctmri.data.downloads.kaggle_client._TIMEOUT", 0.3)
     server.stall_after = 2_000_000
     assert "cut after" in failure(out)
     assert [file.name for file in out.iterdir()] == ["owner1.some-data.partial"]

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from monai_ctmri.data.appearance import CUT_OFF_LIMIT, TEXT_LIMIT, Appearance
+from monai_ctmri.data.checks.inspection import Facts, inspect_file, inspect_files
 from monai_ctmri.data.findings import Finding
-from monai_ctmri.data.inspection import Facts, inspect_file, inspect_files
+from monai_ctmri.data.looking.appearance import CUT_OFF_LIMIT, TEXT_LIMIT, Appearance
 from monai_ctmri.data.quality import CHANNEL_LIMIT, find_problems, is_blank, look_alikes
 from monai_ctmri.errors import InputError
 
@@ -139,17 +139,17 @@ def test_unequal_channels(tmp_path: Path) -> None:
     ("change", "kind"),
     [
         ({"modality": "ct", "ct_likeness": 0.97}, "wrong_modality"),
-        ({"text": TEXT_LIMIT * 1.01 + 1e-6}, "burnt_in_text"),
+        ({"text": TEXT_LIMIT}, "burnt_in_text"),
         ({"brain_level": False}, "not_brain_level"),
-        ({"cut_off": CUT_OFF_LIMIT + 0.01}, "cut_off"),
+        ({"cut_off": CUT_OFF_LIMIT}, "cut_off"),
     ],
 )
 def test_findings_by_sight(good: Facts, change: dict[str, Any], kind: str) -> None:
     assert kinds(replace(good, appearance=replace(PLAIN, **change))) == [kind]
 
 
-def test_no_finding_at_the_limits_or_in_doubt(good: Facts) -> None:
-    look = replace(PLAIN, text=TEXT_LIMIT, cut_off=CUT_OFF_LIMIT, brain_level=None, modality=None)
+def test_no_finding_below_the_limits_or_in_doubt(good: Facts) -> None:
+    look = replace(PLAIN, text=TEXT_LIMIT - 1e-6, cut_off=CUT_OFF_LIMIT - 1e-6, brain_level=None, modality=None)
     assert kinds(replace(good, appearance=look)) == []
     assert kinds(good, stated=None) == []
 

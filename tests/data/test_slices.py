@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monai_ctmri.data.reading.volumes import Volume
 from monai_ctmri.data.slices import axial_order, cut_slices, head_areas_mm2, restack, select_levels
-from monai_ctmri.data.volumes import Volume
 from monai_ctmri.errors import InputError
 
 SPACING = (0.8, 1.1, 3.0)
@@ -22,7 +22,7 @@ def volume(array: np.ndarray, affine: np.ndarray, modality: str | None = "mri") 
 
 
 def oriented(code: str, shape: tuple[int, int, int] = (5, 6, 7), tilt_degrees: float = 0.0) -> Volume:
-    """A volume stored in the order ``code`` whose value at a voxel is its own position in space, x + 100 y + 10000 z."""
+    """A volume stored in the order ``code``; no two voxels have the same value."""
     ornt = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(code))
     base = np.diag([*SPACING, 1.0])
     base[:3, 3] = (-3, 4, -20)
@@ -153,7 +153,7 @@ def test_a_range_that_is_none_is_refused():
 
 
 def test_real_heads_of_three_orientations(real_data):
-    from monai_ctmri.data.volumes import read_volume
+    from monai_ctmri.data.reading.volumes import read_volume
 
     # The top of the third head lies outside its picture: its topmost slice is the first one taken.
     expected = {

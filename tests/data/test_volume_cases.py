@@ -11,10 +11,10 @@ import pytest
 from monai_ctmri.data.manifest import Case, Manifest
 from monai_ctmri.data.phantom import write_phantom
 from monai_ctmri.data.quarantine import is_quarantined
+from monai_ctmri.data.reading.volumes import Volume, read_volume
 from monai_ctmri.data.slices import cut_slices
 from monai_ctmri.data.verification import verify_files
 from monai_ctmri.data.volume_cases import Aligned, SliceCutter, holds_volumes
-from monai_ctmri.data.volumes import Volume, read_volume
 
 SIZE = 48
 

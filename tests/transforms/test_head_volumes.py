@@ -109,5 +109,5 @@ def test_likeness_follows_the_mapping():
 
 @pytest.mark.parametrize("affine", [np.eye(3), np.diag([1.0, 0, 1, 1]), np.diag([1.0, np.nan, 1, 1])])
 def test_bad_affine(affine):
-    with pytest.raises(InputError, match="^affine: "):
+    with pytest.raises(InputError, match=r"^affine: "):
         prepare_head(np.zeros((8, 8, 8)), affine, 2.0)

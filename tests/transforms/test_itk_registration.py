@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,11 @@ from scipy.spatial.transform import Rotation
 from monai_ctmri.data.anatomy import load_template
 from monai_ctmri.data.phantom import PhantomSettings, draw_subject
 from monai_ctmri.errors import InputError
+from monai_ctmri.transforms import itk_registration
 from monai_ctmri.transforms.head_volumes import prepare_head
-from monai_ctmri.transforms.itk_registration import register_volumes
 
 SPACING = 4.0
+register = partial(itk_registration.register_volumes, spacing_mm=SPACING, samples=8000)
 
 
 @lru_cache
@@ -59,7 +60,7 @@ def error_mm(image: np.ndarray, affine: np.ndarray, found: np.ndarray, true: np.
 def test_known_rigid_motion_is_recovered(seed, contrast, degrees, shift):
     ct, mri, affine = heads(seed, contrast)
     true = motion(degrees, shift)
-    found = register_volumes(ct, affine, mri, true @ affine, spacing_mm=SPACING)
+    found = register(ct, affine, mri, true @ affine)
     assert error_mm(ct, affine, np.eye(4), true) > 8
     assert error_mm(ct, affine, found.matrix, true) < 1.2
     assert found.accepted
@@ -74,9 +75,7 @@ def test_known_rigid_motion_is_recovered(seed, contrast, degrees, shift):
 def test_known_affine_is_recovered_better_than_by_a_rigid_mapping():
     ct, mri, affine = heads(2, "T2")
     true = motion((6, -5, 4), (10, 8, -5), (1.08, 0.93, 1.05), 0.04)
-    rigid, found = (
-        register_volumes(ct, affine, mri, true @ affine, spacing_mm=SPACING, kind=kind) for kind in ("rigid", "affine")
-    )
+    rigid, found = (register(ct, affine, mri, true @ affine, kind=kind) for kind in ("rigid", "affine"))
     assert found.kind == "affine"
     assert error_mm(ct, affine, found.matrix, true) < 2
     assert error_mm(ct, affine, rigid.matrix, true) > 3
@@ -92,9 +91,7 @@ def test_grid_of_an_image_does_not_matter():
     stored = [(ct, affine), (np.ascontiguousarray(ct[::-1, ::-1]), affine @ flip)]
     moving = [(mri, true @ affine), (np.ascontiguousarray(mri[::-1, ::-1].transpose(2, 0, 1)), true @ affine @ flip)]
     moving[1] = (moving[1][0], moving[1][1][:, [2, 0, 1, 3]])
-    plain, flipped = (
-        register_volumes(*fixed, *other, spacing_mm=SPACING) for fixed, other in zip(stored, moving, strict=True)
-    )
+    plain, flipped = (register(*fixed, *other) for fixed, other in zip(stored, moving, strict=True))
     assert error_mm(ct, affine, flipped.matrix, true) < 1.2
     assert error_mm(ct, affine, flipped.matrix, plain.matrix) < 0.5
 
@@ -102,8 +99,8 @@ def test_grid_of_an_image_does_not_matter():
 def test_swapped_images_give_the_inverse_mapping():
     ct, mri, affine = heads()
     moved = motion((4, 5, -6), (5, -9, 3)) @ affine
-    there = register_volumes(ct, affine, mri, moved, spacing_mm=SPACING)
-    back = register_volumes(mri, moved, ct, affine, spacing_mm=SPACING)
+    there = register(ct, affine, mri, moved)
+    back = register(mri, moved, ct, affine)
     np.testing.assert_allclose(there.matrix @ back.matrix, np.eye(4), atol=1e-8)
 
 
@@ -117,7 +114,7 @@ def test_one_seed_one_result_and_threads_do_not_matter():
     try:
         for threads, seed in ((1, 3), (2, 3), (1, 4)):
             itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
-            runs.append(register_volumes(ct, affine, mri, moved, spacing_mm=SPACING, seed=seed, samples=5000))
+            runs.append(register(ct, affine, mri, moved, seed=seed))
     finally:
         itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(before)
     assert np.array_equal(runs[0].matrix, runs[1].matrix)
@@ -127,7 +124,7 @@ def test_one_seed_one_result_and_threads_do_not_matter():
 
 def test_input_is_not_changed():
     ct, mri, affine = (part.copy() for part in heads())
-    register_volumes(ct, affine, mri, motion((3, 0, 0)) @ affine, spacing_mm=8.0)
+    register(ct, affine, mri, motion((3, 0, 0)) @ affine, spacing_mm=8.0)
     for now, then in zip((ct, mri, affine), heads(), strict=True):
         np.testing.assert_array_equal(now, then)
 
@@ -142,7 +139,7 @@ def noise(kind: str) -> np.ndarray:
 def test_nothing_to_register_gives_the_identity_and_says_so(kind, caplog):
     ct, _, affine = heads()
     with caplog.at_level(logging.WARNING, logger="monai_ctmri"):
-        found = register_volumes(ct, affine, noise(kind), affine, spacing_mm=SPACING)
+        found = register(ct, affine, noise(kind), affine)
     assert not found.accepted
     assert np.array_equal(found.matrix, np.eye(4))
     assert (found.kind, found.gain, found.angle_degrees, found.shift_mm) == ("identity", 0, 0, 0)
@@ -154,20 +151,18 @@ def test_nothing_to_register_gives_the_identity_and_says_so(kind, caplog):
 
 def test_registered_pair_is_left_alone_or_hardly_moved():
     ct, mri, affine = heads()
-    found = register_volumes(ct, affine, mri, affine, spacing_mm=SPACING)
+    found = register(ct, affine, mri, affine)
     assert error_mm(ct, affine, found.matrix, np.eye(4)) < 1
     assert found.quality >= found.quality_before
 
 
 def test_failing_optimiser_is_reported(monkeypatch):
-    from monai_ctmri.transforms import itk_registration
-
     def fail(*_):
         raise RuntimeError("somewhere.hxx:12:\nAll samples map outside moving image buffer.")
 
     monkeypatch.setattr(itk_registration._Search, "_optimise", fail)
     ct, mri, affine = heads()
-    found = register_volumes(ct, affine, mri, affine, spacing_mm=SPACING)
+    found = register(ct, affine, mri, affine)
     assert not found.accepted
     assert found.reason == "the optimiser failed: All samples map outside moving image buffer."
 
@@ -184,8 +179,6 @@ def test_failing_optimiser_is_reported(monkeypatch):
     ],
 )
 def test_implausible_result_is_refused(wrong, reason, monkeypatch):
-    from monai_ctmri.transforms import itk_registration
-
     ct, mri, affine = heads()
     # The search maps the smaller head; keep what is returned a mapping of the fixed one.
     swapped = prepare_head(ct, affine, SPACING).head_size > prepare_head(mri, affine, SPACING).head_size
@@ -194,15 +187,13 @@ def test_implausible_result_is_refused(wrong, reason, monkeypatch):
     monkeypatch.setattr(
         itk_registration._Search, "run", lambda *_: np.linalg.inv(about) if swapped else about
     )  # fmt: skip
-    found = register_volumes(ct, affine, mri, affine, spacing_mm=SPACING)
+    found = register(ct, affine, mri, affine)
     assert not found.accepted
     assert reason in found.reason
     assert np.array_equal(found.matrix, np.eye(4))
 
 
 def test_affine_that_fails_leaves_the_rigid_result(monkeypatch):
-    from monai_ctmri.transforms import itk_registration
-
     run = itk_registration._Search.run
     monkeypatch.setattr(
         itk_registration._Search,
@@ -211,7 +202,7 @@ def test_affine_that_fails_leaves_the_rigid_result(monkeypatch):
     )
     ct, mri, affine = heads()
     true = motion((8, 0, 0), (0, 12, 0))
-    found = register_volumes(ct, affine, mri, true @ affine, kind="affine", spacing_mm=SPACING)
+    found = register(ct, affine, mri, true @ affine, kind="affine")
     assert (found.kind, found.accepted) == ("rigid", True)
     assert found.reason.startswith("affine: scales")
     assert error_mm(ct, affine, found.matrix, true) < 1.2
@@ -223,7 +214,7 @@ def test_pictures():
     true = np.eye(3)
     true[:2, :2] = Rotation.from_euler("z", 9, degrees=True).as_matrix()[:2, :2]
     true[:2, 2] = 12, -6
-    found = register_volumes(ct[:, :, 20], affine, mri[:, :, 20], true @ affine, spacing_mm=SPACING)
+    found = register(ct[:, :, 20], affine, mri[:, :, 20], true @ affine)
     assert found.accepted
     corners = np.array([[60.0, 180, 60, 180], [60, 60, 180, 180], [1, 1, 1, 1]])
     assert np.linalg.norm(((found.matrix - true) @ corners)[:2], axis=0).mean() < 2
@@ -247,10 +238,7 @@ def test_ct_template_against_mr_template(real_data: Path, kind, apart_mm):
     ct, affine = image.get_fdata(dtype=np.float32), image.affine
     mri, mri_affine = template_t1()
     true = motion((7, -5, 8), (10, -14, 6))
-    still, moved = (
-        register_volumes(ct, affine, mri, each @ mri_affine, kind=kind, spacing_mm=SPACING)
-        for each in (np.eye(4), true)
-    )
+    still, moved = (register(ct, affine, mri, each @ mri_affine, kind=kind) for each in (np.eye(4), true))
     assert moved.accepted
     assert error_mm(mri, mri_affine, np.linalg.inv(still.matrix), np.eye(4)) < apart_mm
     assert error_mm(mri, mri_affine, np.linalg.inv(moved.matrix) @ true, np.linalg.inv(still.matrix)) < 1.0
@@ -258,7 +246,7 @@ def test_ct_template_against_mr_template(real_data: Path, kind, apart_mm):
 
 def test_summary_holds_plain_values():
     ct, mri, affine = heads()
-    summary = register_volumes(ct, affine, mri, motion((3, 0, 0), (9, 0, 0)) @ affine, spacing_mm=8.0).summary()
+    summary = register(ct, affine, mri, motion((3, 0, 0), (9, 0, 0)) @ affine, spacing_mm=8.0).summary()
     assert {type(value) for value in summary.values()} <= {float, str}
     assert "seconds" not in summary
 
@@ -270,9 +258,9 @@ def test_summary_holds_plain_values():
 )  # fmt: skip
 def test_bad_options(options, message):
     with pytest.raises(InputError, match=message):
-        register_volumes(np.zeros((8, 8, 8)), np.eye(4), np.zeros((8, 8, 8)), np.eye(4), **options)
+        register(np.zeros((8, 8, 8)), np.eye(4), np.zeros((8, 8, 8)), np.eye(4), **options)
 
 
 def test_volume_against_picture():
     with pytest.raises(InputError, match="got 3 and 2 axes"):
-        register_volumes(np.zeros((8, 8, 8)), np.eye(4), np.zeros((8, 8)), np.eye(3))
+        register(np.zeros((8, 8, 8)), np.eye(4), np.zeros((8, 8)), np.eye(3))

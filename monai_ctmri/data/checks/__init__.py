@@ -1,0 +1,1 @@
+"""Every file opened once, and what is wrong with it."""

@@ -1,0 +1,1 @@
+"""Kaggle, its credentials and archives, kept at arm's length."""

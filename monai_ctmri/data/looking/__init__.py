@@ -1,0 +1,1 @@
+"""What one slice looks like: modality, level, outline, writing."""

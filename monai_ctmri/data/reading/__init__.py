@@ -1,0 +1,1 @@
+"""Volumes and DICOM series -> voxels with their place in space."""
