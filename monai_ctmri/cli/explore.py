@@ -51,4 +51,8 @@ def _show(found: Exploration, page: Path) -> None:
     for tile in answer_view(found.summary)["tiles"]:
         table.add_row(Text(tile["name"]), Text(tile["value"]), Text(tile["why"]))
     console.print(table)
+    for finding in found.summary["findings"]["list"]:
+        if finding["kind"] == "wrong_modality":
+            line = f"Wrong modality: {finding['file']} ({finding['measure']})"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)

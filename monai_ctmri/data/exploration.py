@@ -86,7 +86,7 @@ def explore(
     """
     from monai_ctmri.data.checks.inspection import inspect_files
     from monai_ctmri.data.discovery import discover
-    from monai_ctmri.data.quality import find_pair_problems, find_problems
+    from monai_ctmri.data.quality import find_pair_problems, find_problems, known_subjects
 
     if a_is is not None and a_is not in keys.MODALITIES:
         raise InputError.about("a_is", f"{a_is!r} is no modality", "use ct or mri")
@@ -102,7 +102,8 @@ def explore(
         lambda done, total: say("Examining images", done, total),
         allow_resample=allow_resample,
     )
-    findings = [*find_problems(facts, items), *find_pair_problems(found.cases, facts)]
+    subjects = known_subjects(found.cases, found.stand_ins)
+    findings = [*find_problems(facts, items, subjects), *find_pair_problems(found.cases, facts)]
     say("Summing up", 0, 1)
     pools = pool_intensities(facts, items)
     folder = given if given.is_dir() else given.parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def prepare(
     if any(holds_volumes(case) for case in manifest):
         cutter = SliceCutter(slices, allow_resample, align, levels_mm, every_mm, rule)
         manifest, findings = cutter.cut(manifest, lambda done, total: say("Cutting volumes", done, total))
-    checked, groups = _check_pictures(manifest, workers, say)
+    checked, groups = _check_pictures(manifest, found.stand_ins, workers, say)
     findings += checked
     warnings: list[str] = []
     if not found.subjects_known:
@@ -169,10 +169,12 @@ def _checked_target(root: str | os.PathLike[str], out: str | os.PathLike[str], u
     return target
 
 
-def _check_pictures(manifest: Manifest, workers: int, say: Progress) -> tuple[list[Finding], list[list[int]]]:
+def _check_pictures(
+    manifest: Manifest, stand_ins: Collection[str], workers: int, say: Progress
+) -> tuple[list[Finding], list[list[int]]]:
     """Open every slice that is not kept apart yet; also the positions of cases that look alike."""
     from monai_ctmri.data.checks.inspection import inspect_files
-    from monai_ctmri.data.quality import find_pair_problems, find_problems, look_alikes
+    from monai_ctmri.data.quality import find_pair_problems, find_problems, known_subjects, look_alikes
 
     items = {
         path: modality
@@ -182,7 +184,7 @@ def _check_pictures(manifest: Manifest, workers: int, say: Progress) -> tuple[li
         if (path := getattr(case, modality)) is not None
     }
     facts = inspect_files(list(items.items()), workers, lambda done, total: say("Checking images", done, total))
-    findings = find_problems(facts, items)
+    findings = find_problems(facts, items, known_subjects(manifest, stand_ins))
     findings += find_pair_problems(manifest, facts)
     findings += _mask_problems(manifest, {one.path: one.shape for one in facts if one.problem is None})
     owners: dict[Path, list[int]] = {}

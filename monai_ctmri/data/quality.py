@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from monai_ctmri.data.checks.duplicates import duplicate_groups, hash_distance, near_duplicate_groups
 from monai_ctmri.data.checks.inspection import Facts
 from monai_ctmri.data.checks.pair_quality import find_pair_problems
 from monai_ctmri.data.findings import Finding
+from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.errors import InputError
 
-__all__ = ["CHANNEL_LIMIT", "find_pair_problems", "find_problems", "is_blank", "look_alikes"]
+__all__ = ["CHANNEL_LIMIT", "find_pair_problems", "find_problems", "is_blank", "known_subjects", "look_alikes"]
 
 CHANNEL_LIMIT = 0.005
 """Mean difference between two colours, as a share of full scale, above which a picture is no grey one. Rounding in a
@@ -24,7 +25,9 @@ _AIR_HU = -200.0
 
 
 def find_problems(
-    facts: Sequence[Facts], modalities: Mapping[Path, str] | Sequence[str | None] | None = None
+    facts: Sequence[Facts],
+    modalities: Mapping[Path, str] | Sequence[str | None] | None = None,
+    subjects: Mapping[Path, str] | None = None,
 ) -> list[Finding]:
     """Judge each file, and find files that show the same.
 
@@ -34,6 +37,8 @@ def find_problems(
     Args:
         facts: of the files, each once.
         modalities: ``ct`` or ``mri`` as stated: by path, or in the order of ``facts``; left out, nothing is stated.
+        subjects: whom a file shows, where that is known. Neighbouring slices of one subject look alike, which is no
+            finding: a division by subject keeps them together.
 
     Returns:
         Findings by file in the order of ``facts``, then duplicates.
@@ -44,7 +49,18 @@ def find_problems(
     findings: list[Finding] = []
     for one, stated in zip(facts, _stated(facts, modalities), strict=True):
         findings += _findings_of(one, stated)
-    return findings + _exact_copies(facts) + _near_copies(facts)
+    return findings + _exact_copies(facts) + _near_copies(facts, subjects or {})
+
+
+def known_subjects(manifest: Manifest, stand_ins: Collection[str] = ()) -> dict[Path, str]:
+    """Return whom each CT and MRI file of a manifest shows, leaving out ``stand_ins``, subjects that are not known."""
+    return {
+        path: case.subject
+        for case in manifest
+        if case.subject not in stand_ins
+        for path in (case.ct, case.mri)
+        if path is not None
+    }
 
 
 def look_alikes(facts: Sequence[Facts]) -> list[list[Path]]:
@@ -133,14 +149,18 @@ def _exact_copies(facts: Sequence[Facts]) -> list[Finding]:
     ]
 
 
-def _near_copies(facts: Sequence[Facts]) -> list[Finding]:
+def _near_copies(facts: Sequence[Facts], subjects: Mapping[Path, str]) -> list[Finding]:
     copies = {later for group in duplicate_groups(one.digest for one in facts) for later in group[1:]}
     hashes = _hashes(facts)
     findings = []
     for group in near_duplicate_groups(hashes):
         kept = [index for index in group if index not in copies]
         for place, later in enumerate(kept[1:], start=1):
-            distance, partner = min((_distance(hashes, later, index), index) for index in kept[:place])
+            own = subjects.get(facts[later].path)
+            earlier = [i for i in kept[:place] if own is None or subjects.get(facts[i].path) != own]
+            if not earlier:
+                continue
+            distance, partner = min((_distance(hashes, later, index), index) for index in earlier)
             measure = f"distance {distance} of 256 to {facts[partner].path.name}"
             findings.append(Finding(facts[later].path, "near_duplicate", measure))
     return findings

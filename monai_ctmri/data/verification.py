@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from monai_ctmri import keys
+from monai_ctmri.data.formats import ARRAY_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, suffix_of
 from monai_ctmri.data.manifest import Case, Manifest
 from monai_ctmri.errors import InputError
 
 __all__ = ["MAX_VOXELS", "SUFFIXES", "read_pixels", "verify_files"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".nii", ".nii.gz")
+SUFFIXES = (*PICTURE_SUFFIXES, *ARRAY_SUFFIXES, *VOLUME_SUFFIXES)
 MAX_VOXELS = 512**3
 """Largest file decoded, in voxels: some GB as floating point. A header may claim any size."""
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _NO_SLICE = "this pipeline takes axial slices: export them one a file"
 
 
@@ -36,7 +35,7 @@ def verify_files(
         progress: called after each case with the number of cases done and of all.
 
     Returns:
-        The size (H, W) in pixels of each case by its name, in picture orientation: for NIfTI, H runs along the
+        The size (H, W) in pixels of each case by its name, in picture orientation: for volumes, H runs along the
         anterior-posterior axis and W along the left-right axis.
 
     Raises:
@@ -82,7 +81,7 @@ def read_pixels(path: str | os.PathLike[str], *, max_voxels: int = MAX_VOXELS, s
         slices_only: refuse arrays that are more than one slice, by their header.
 
     Returns:
-        Pictures as (H, W) or (H, W, channels); arrays and NIfTI in their stored axes, those of length 1 dropped down to
+        Pictures as (H, W) or (H, W, channels); arrays and volumes in their stored axes, those of length 1 dropped down to
         two. Real finite numbers.
 
     Raises:
@@ -90,14 +89,16 @@ def read_pixels(path: str | os.PathLike[str], *, max_voxels: int = MAX_VOXELS, s
             holds other than real finite numbers.
     """
     path = Path(path)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         raise InputError.about(path, "unsupported kind of file", f"use one of {', '.join(SUFFIXES)}")
     if os.path.isdir(path):
         raise InputError.about(path, "a folder, not a file", "name the image file")
     if not os.path.exists(path):
         raise InputError.about(path, "no such file", "check the path in the manifest")
-    read = _read_picture if suffix in _PICTURES else _read_array if suffix == ".npy" else _read_nifti
+    if not os.path.isfile(path):  # a pipe would be waited for without end
+        raise InputError.about(path, "a device, not a file", "name the image file")
+    read = _reader_of(suffix)
     try:
         pixels = read(path, max_voxels, slices_only)
     except (InputError, MemoryError):
@@ -110,6 +111,14 @@ def read_pixels(path: str | os.PathLike[str], *, max_voxels: int = MAX_VOXELS, s
     if not np.isfinite(pixels).all():
         raise InputError.about(path, "holds values that are not finite", "replace them by the background's value")
     return pixels
+
+
+def _reader_of(suffix: str) -> Callable[[Path, int, bool], np.ndarray]:
+    if suffix in PICTURE_SUFFIXES:
+        return _read_picture
+    if suffix in ARRAY_SUFFIXES:
+        return _read_array
+    return _read_nifti if suffix in _NIFTI_SUFFIXES else _read_volume
 
 
 def _read_picture(path: Path, max_voxels: int, slices_only: bool) -> np.ndarray:
@@ -141,26 +150,26 @@ def _read_array(path: Path, max_voxels: int, slices_only: bool) -> np.ndarray:
 
 
 def _read_nifti(path: Path, max_voxels: int, slices_only: bool) -> np.ndarray:
-    image = _open_nifti(path)
+    from monai_ctmri.data.reading.volume_headers import check_rest, open_nifti
+
+    image = open_nifti(path)
     shape = _check_shape(path, image.shape, max_voxels)
     if slices_only and (len(shape) != 2 or any(length > 1 for length in image.shape[3:])):
         raise InputError.about(path, f"a volume of shape {image.shape}, not one slice", _NO_SLICE)
     pixels = np.asarray(image.dataobj)
     if pixels.dtype.kind not in "biuf":
         raise InputError.about(path, f"holds {pixels.dtype}, not real numbers", "save integers or floating point")
-    if _suffix(path) == ".nii.gz":
-        # The checksum stands behind the voxels, where the reader stops: read on, so that damaged voxels are noticed.
-        with gzip.open(path) as stream:
-            while stream.read(1 << 20):
-                pass
+    check_rest(path, image)
     return pixels.reshape(shape)
 
 
-def _open_nifti(path: Path) -> Any:
-    import nibabel as nib
+def _read_volume(path: Path, max_voxels: int, slices_only: bool) -> np.ndarray:
+    from monai_ctmri.data.reading.volumes import read_header, read_volume
 
-    image: Any = nib.load(path)
-    return image
+    shape = _check_shape(path, read_header(path, max_voxels=max_voxels).shape, max_voxels)
+    if slices_only and len(shape) != 2:
+        raise InputError.about(path, f"a volume of shape {shape}, not one slice", _NO_SLICE)
+    return read_volume(path, max_voxels=max_voxels).array.reshape(shape)
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], max_voxels: int) -> tuple[int, ...]:
@@ -177,14 +186,16 @@ def _check_shape(path: Path, shape: tuple[int, ...], max_voxels: int) -> tuple[i
 
 def _slice_size(path: Path, max_voxels: int) -> tuple[int, int]:
     shape = read_pixels(path, max_voxels=max_voxels).shape
-    if not _suffix(path).startswith(".nii"):
+    if suffix_of(path) not in VOLUME_SUFFIXES:
         return shape[0], shape[1]
     from nibabel.orientations import io_orientation
 
+    from monai_ctmri.data.reading.volumes import read_header
+
     # World axis (0 left-right, 1 posterior-anterior, 2 inferior-superior) that each voxel axis runs along.
-    image = _open_nifti(path)
+    image = read_header(path, max_voxels=max_voxels)
     world = io_orientation(image.affine)[:, 0].tolist()
-    lengths = (*image.shape, 1)[:3]
+    lengths = image.shape
     if sorted(world) != [0, 1, 2] or lengths[world.index(2)] != 1:
         raise InputError.about(path, "its affine says that the slice is not axial", _NO_SLICE)
     return lengths[world.index(1)], lengths[world.index(0)]
@@ -192,11 +203,6 @@ def _slice_size(path: Path, max_voxels: int) -> tuple[int, int]:
 
 def _files_of(case: Case) -> dict[str, Path]:
     return {key: getattr(case, key) for key in (keys.CT, keys.MRI, keys.MASK) if getattr(case, key) is not None}
-
-
-def _suffix(path: Path) -> str:
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
 def _text(size: tuple[int, int]) -> str:

@@ -6,6 +6,7 @@ Written are ``images.csv``, ``findings.csv``, ``figures/``, ``dataset_summary.js
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from monai_ctmri.data.trees.folder_tree import tree_lines
 from monai_ctmri.report.canvas import MISSING, save_figure
 from monai_ctmri.report.exploration_figures import IntensityCurve, image_sizes, intensity_distributions
 from monai_ctmri.report.exploration_gallery import finding_gallery, pair_gallery, sample_gallery
-from monai_ctmri.report.html import ReportFigure, _embedded
+from monai_ctmri.report.page import ReportFigure, embedded, render
 from monai_ctmri.report.samples import choose_flagged, choose_pairs, choose_samples
 from monai_ctmri.report.views import FILTERS, moment_text
 
@@ -30,6 +31,7 @@ _MOST_FINDINGS = 200
 _MOST_SIZES = 20
 _WINDOWED = " CT in HU is shown from 0 to 80 HU."
 _WORDS = {"ct": "CT", "mri": "MRI"}
+_STATED = re.compile(r"(?:stated|listed as) (ct|mri)$")  # how a finding ends that a file is not what it is said to be
 
 Progress = Callable[[str, int, int], None]
 Draw = Callable[..., Any]
@@ -59,7 +61,7 @@ def write_exploration(
         files = {"light": folder / "figures" / f"{name}.png", "dark": folder / "figures" / f"{name}_dark.png"}
         for theme, file in files.items():
             save_figure(draw(theme=theme), file)
-        figures[section].append(_embedded(ReportFigure(name, title, caption, files["light"], files["dark"])))
+        figures[section].append(embedded(ReportFigure(name, title, caption, files["light"], files["dark"])))
         say("Drawing figures", done, len(drawings))
     write_text(folder / "exploration.html", _page(exploration.summary, figures, command))
     return folder / "exploration.html"
@@ -137,18 +139,8 @@ def _curves_caption(curves: Sequence[IntensityCurve]) -> str:
 
 
 def _page(summary: Mapping[str, Any], figures: Mapping[str, Any], command: str) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("monai_ctmri.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
-    environment.filters["bytes"] = _bytes_text
-    return environment.get_template("exploration.html.j2").render(
+    return render(
+        "exploration.html.j2",
         summary=summary,
         title=Path(summary["root"]).name or summary["root"],
         version=summary["version"],
@@ -164,12 +156,14 @@ def _page(summary: Mapping[str, Any], figures: Mapping[str, Any], command: str) 
         going_on=_going_on(summary),
         figures=figures,
         command=command,
-        missing=MISSING,
     )
 
 
 def answer_view(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer in one sentence, and as tiles of ``name``, ``value`` and ``why``."""
+    """The answer in a few words (``sentence``) and as ``tiles`` of ``name``, ``value`` and ``why``.
+
+    Where files look like the other modality than stated, the sentence ends with how many do.
+    """
     counts, severities = summary["counts"], summary["findings"]["by_severity"]
     ct, mri = counts["by_modality"]["ct"], counts["by_modality"]["mri"]
     pairing = {
@@ -200,7 +194,28 @@ def answer_view(summary: Mapping[str, Any]) -> dict[str, Any]:
             + f", {severities['info']} for information",
         },
     ]
-    return {"sentence": f"{pairing}. {subjects}; {fit}.", "tiles": tiles}
+    strays = _strays(summary["findings"])
+    sentence = f"{pairing}. {subjects}; {fit}." + (f" {strays}." if strays else "")
+    return {"sentence": sentence, "tiles": tiles}
+
+
+def _strays(findings: Mapping[str, Any]) -> str:
+    """How many files look like the other modality than stated, by the stated one where every finding tells it."""
+    total = findings["by_kind"].get("wrong_modality", 0)
+    if not total:
+        return ""
+    stated = {
+        one["file"]: _STATED.search(one["measure"]) for one in findings["list"] if one["kind"] == "wrong_modality"
+    }
+    known = [match[1] for match in stated.values() if match]
+    if len(known) < max(len(stated), 1):
+        return f"{_number_of(total, 'file')} {'looks' if total == 1 else 'look'} like the other modality than stated"
+    said = []
+    for modality, other in (("ct", "MRI"), ("mri", "CT")):
+        if number := known.count(modality):
+            verb = "looks" if number == 1 else "look"
+            said.append(f"{number} of the {_WORDS[modality]} files {verb} like {other}")
+    return " and ".join(said)
 
 
 def _grouped(number: int | None) -> str:
@@ -302,11 +317,3 @@ def _going_on(summary: Mapping[str, Any]) -> dict[str, str]:
         "sentence": sentence,
         "command": f"monai-ctmri prepare {shlex.quote(summary['root'])} --out prepared/manifest.csv",
     }
-
-
-def _bytes_text(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g}\N{NO-BREAK SPACE}{unit}"
-        number /= 1000
-    return f"{number:.3g}\N{NO-BREAK SPACE}TB"

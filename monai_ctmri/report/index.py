@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_ctmri import __version__
 from monai_ctmri.data.files import write_text
+from monai_ctmri.report.page import render
+from monai_ctmri.report.views import MISSING
 
 __all__ = ["write_index"]
 
@@ -25,15 +28,10 @@ def write_index(
     Returns:
         ``path``.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("monai_ctmri.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     folder = Path(path).absolute().parent
     notes = list(dict.fromkeys(note for results, _ in reports for note in results["notes"]))
     rows = [_row(results, Path(os.path.relpath(report, folder)).as_posix()) for results, report in reports]
-    write_text(path, environment.get_template("index.html.j2").render(title=title, rows=rows, notes=notes))
+    write_text(path, render("index.html.j2", version=__version__, title=title, rows=rows, notes=notes))
     return Path(path)
 
 
@@ -42,7 +40,7 @@ def _row(results: Mapping[str, Any], link: str) -> dict[str, Any]:
         "modality": " and ".join(name.upper() for name in results["data"]["modalities"]),
         "link": link,
         "label": results["decision"]["label"],
-        "auroc": "\N{EN DASH}",
+        "auroc": MISSING,
         "set": "",
         "normal": 0,
         "abnormal": 0,
@@ -57,7 +55,7 @@ def _row(results: Mapping[str, Any], link: str) -> dict[str, Any]:
 
 def _interval(found: Mapping[str, Any]) -> str:
     if found["value"] is None:
-        return "\N{EN DASH}"
+        return MISSING
     if found["low"] is None:
         return f"{found['value']:.2f}"
     return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"

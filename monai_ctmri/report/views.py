@@ -1,4 +1,4 @@
-"""What the report says: results become words, texts of numbers and places on bars; the template only lays them out.
+"""What the report says: results become words, texts of numbers and places on bars; the templates only lay them out.
 
 Anything missing is shown as an en dash, never guessed.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-__all__ = ["FILTERS", "decision_view", "headline_view", "moment_text", "set_view", "strength_of"]
+__all__ = ["FILTERS", "MISSING", "decision_view", "headline_view", "moment_text", "set_view", "strength_of"]
 
 MISSING = "\N{EN DASH}"
 GROUPS = ("network", "one-class", "trivial baseline", "source notes")
@@ -76,6 +76,17 @@ def _duration(seconds: Any) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{known:.3g} s"
+
+
+def _bytes(number: Any) -> str:
+    known = _finite(number)
+    if known is None:
+        return MISSING
+    for unit in ("B", "kB", "MB", "GB"):
+        if known < 1000:
+            return f"{known:.3g}\N{NO-BREAK SPACE}{unit}"
+        known /= 1000
+    return f"{known:.3g}\N{NO-BREAK SPACE}TB"
 
 
 def _estimate(entry: Any, floor: float = 0.0) -> dict[str, Any]:
@@ -251,5 +262,12 @@ def _tally(entry: Any) -> dict[str, Any]:
     return {"k": entry.get("k"), "n": entry.get("n")}
 
 
-FILTERS = {"number": _number, "percent": _percent, "count": _count, "size": _size, "duration": _duration}
-"""Filters of the template: a value that may be None becomes its text."""
+FILTERS = {
+    "number": _number,
+    "percent": _percent,
+    "count": _count,
+    "size": _size,
+    "duration": _duration,
+    "bytes": _bytes,
+}
+"""Filters of the templates: a value that may be None becomes its text."""

@@ -1,4 +1,4 @@
-"""A case -> tensors: loading, intensities, masks, symmetry, augmentation, injected anomalies and residual maps."""
+"""A case -> tensors: loading, registration, slices, intensities, masks, symmetry, augmentation, anomalies, maps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from .brain import BrainMask, BrainMaskD, BrainMaskd, BrainMaskDict, HeadMask, H
 from .ct import WindowCT, WindowCTD, WindowCTd, WindowCTDict
 from .loading import LoadMask, LoadMaskD, LoadMaskd, LoadMaskDict, LoadSlice, LoadSliceD, LoadSliced, LoadSliceDict
 from .mri import NormalizeMRI, NormalizeMRID, NormalizeMRId, NormalizeMRIDict
+from .registration import RegisterToReference, RegisterToReferenceD, RegisterToReferenced, RegisterToReferenceDict
 from .residual import MapScore, ResidualMap, ResidualMapD, ResidualMapd, ResidualMapDict
+from .slices import SLICE_INDEX, AxialSlicesD, AxialSlicesd, AxialSlicesDict, restack_slices
 from .symmetry import (
     MidsagittalAlign,
     MidsagittalAlignD,
@@ -47,9 +49,14 @@ from .symmetry import (
     align_midsagittal,
     find_midline,
 )
+from .volumes import LoadVolume, LoadVolumeD, LoadVolumed, LoadVolumeDict
 
 __all__ = [
     "ANOMALY",
+    "SLICE_INDEX",
+    "AxialSlicesD",
+    "AxialSlicesDict",
+    "AxialSlicesd",
     "BrainMask",
     "BrainMaskD",
     "BrainMaskDict",
@@ -79,6 +86,10 @@ __all__ = [
     "LoadSliceD",
     "LoadSliceDict",
     "LoadSliced",
+    "LoadVolume",
+    "LoadVolumeD",
+    "LoadVolumeDict",
+    "LoadVolumed",
     "MapScore",
     "MidsagittalAlign",
     "MidsagittalAlignD",
@@ -100,6 +111,10 @@ __all__ = [
     "RandNoiseInjectionD",
     "RandNoiseInjectionDict",
     "RandNoiseInjectiond",
+    "RegisterToReference",
+    "RegisterToReferenceD",
+    "RegisterToReferenceDict",
+    "RegisterToReferenced",
     "ResidualMap",
     "ResidualMapD",
     "ResidualMapDict",
@@ -112,4 +127,5 @@ __all__ = [
     "align_midsagittal",
     "assert_families_unseen",
     "find_midline",
+    "restack_slices",
 ]

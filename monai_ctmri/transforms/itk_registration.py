@@ -28,7 +28,7 @@ _COARSEST_MM = 8.0
 _TURNS = (-15.0, 0.0, 15.0)
 _STARTS = 3
 _MARGIN_MM, _TIGHT_MARGIN_MM = 20.0, 6.0
-_SIZES_ALIKE = 1.2
+_SIZES_ALIKE = 1.3
 """Volumes of two whole heads differ by less; a skull-stripped one, or one cut by the field of view, by more."""
 _LEAST_VOXELS = 8
 _LARGEST_ANGLE, _LARGEST_SHIFT_MM, _SCALES, _LEAST_OVERLAP = 45.0, 100.0, (0.7, 1.4), 0.5
@@ -101,8 +101,8 @@ def register_volumes(
     Where the result cannot be trusted, the mapping is the IDENTITY, ``accepted`` is False, ``reason`` says why and a
     warning is logged: no head found, the optimiser fails, more than 45 degrees, a scale outside 0.7 to 1.4, heads more
     than 100 mm apart or overlapping under 50 %, no more mutual information than before, or hardly more than chance
-    gives. Images whose headers do not agree then stay apart; ``overlap`` tells. An affine that fails leaves the rigid
-    result in place and says so.
+    gives. Images whose headers do not agree then stay apart; ``overlap`` tells. An affine that fails, or
+    is less alike than the rigid result, leaves that in place and says so.
 
     Args:
         fixed: (X, Y, Z) or (H, W), finite; CT in Hounsfield units or any image with a dark background.
@@ -142,9 +142,11 @@ def register_volumes(
             problems.append(f"the optimiser failed: {lines[-1] if lines else type(error).__name__}")
         if swapped:
             found = [(stage, np.linalg.inv(matrix)) for stage, matrix in found]
-    for stage, matrix in reversed(found):
-        quality, overlap = likeness(*images, matrix)
+    marks = [likeness(*images, matrix) for _, matrix in found]
+    for (stage, matrix), (quality, overlap) in zip(found[::-1], marks[::-1], strict=True):
         problem = _implausible(*images, matrix, overlap) or _unconvincing(*images, matrix, quality, before)
+        if stage == "affine" and quality < marks[0][0]:
+            problem = problem or f"mutual information {quality:.4f} is less than {marks[0][0]:.4f} of the rigid mapping"
         if not problem:
             reason = "; ".join(problems)
             break
@@ -181,7 +183,7 @@ class _Search:
     def run(self, kind: str, factors: list[int], start: np.ndarray | None) -> np.ndarray:
         """Optimise at every factor, coarse to fine, from ``start`` or, without one, from the best of many."""
         if start is not None:
-            return self._optimise(kind, factors[-2:], start, 2.0)
+            return self._optimise(kind, factors, start, 2.0)
         coarse = [self._optimise(kind, factors[:1], each, 4.0) for each in self._starts()]
         best = max(coarse, key=lambda matrix: likeness(self.fixed, self.moving, matrix)[0])
         return self._optimise(kind, factors[1:], best, 2.0) if factors[1:] else best

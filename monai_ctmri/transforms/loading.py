@@ -1,4 +1,4 @@
-"""One axial slice or mask from a file: picture, ``.npy`` or NIfTI -> tensor in picture orientation."""
+"""One axial slice or mask from a file: picture, ``.npy`` or volume -> tensor in picture orientation."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple_rep
 
 from .. import keys as names
+from ..data.formats import ARRAY_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, suffix_of
+from ..data.reading.volumes import read_header, read_volume
 from ..errors import InputError
 
 __all__ = [
@@ -29,7 +31,6 @@ __all__ = [
     "LoadSliced",
 ]
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _JPEGS = (".jpg", ".jpeg")
 _NIFTIS = (".nii", ".nii.gz")
 _LARGEST_SIDE = 16384
@@ -67,7 +68,7 @@ def _to_plane(array: np.ndarray) -> np.ndarray:
 
 
 def _to_picture(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reorient a NIfTI slice to rows = anterior to posterior, columns = patient right to left; also its affine."""
+    """Reorient a volume's slice to rows = anterior to posterior, columns = patient right to left; also its affine."""
     array = array.reshape((*array.shape, 1)[:3])
     change = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
     affine = affine @ nib.orientations.inv_ornt_aff(change, array.shape)
@@ -80,8 +81,8 @@ def _to_picture(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.n
 class LoadSlice(Transform):
     """Load one axial slice as a tensor in picture orientation.
 
-    Pictures (PNG, JPEG, BMP, TIFF) and ``.npy`` arrays are taken as they lie: row 0 is the top. A NIfTI slice of
-    shape (X, Y) or (X, Y, 1) is reoriented through its affine (to LPS, then transposed), which gives the radiological
+    Pictures (PNG, JPEG, TIFF) and ``.npy`` arrays are taken as they lie: row 0 is the top. A NIfTI, MetaImage
+    (``.mha``) or NRRD slice of shape (X, Y) or (X, Y, 1) is reoriented through its affine (to LPS, then transposed), which gives the radiological
     view: row 0 anterior, column 0 the patient's right. Colour pictures become one grey channel (ITU-R 601-2 luma);
     16-bit ones keep their values. Pickled arrays are refused.
 
@@ -117,6 +118,8 @@ class LoadSlice(Transform):
             pixels, meta = self._read(Path(path))
         except FileNotFoundError as error:
             raise InputError.about(path, "no such file", "correct the path in the manifest") from error
+        except InputError:
+            raise
         except _UnusableError as error:
             raise InputError.about(path, str(error), "give one file for each axial slice") from error
         except Exception as error:  # broken bytes make readers raise OSError, SyntaxError, EOFError, zlib.error ...
@@ -131,26 +134,33 @@ class LoadSlice(Transform):
         """Return pixels (H, W) float32 and meta, ``affine`` among it."""
         if not path.exists():
             raise FileNotFoundError(path)
-        name = path.name.lower()
+        if not path.is_file():  # a pipe would be waited for without end
+            raise _UnusableError("is a folder or device, not a file")
+        suffix = suffix_of(path)
         stored = np.eye(4)
-        if name.endswith(_PICTURES):
+        if suffix in PICTURE_SUFFIXES:
             array, _ = self._pictures.get_data(self._pictures.read(path))
             _check(array.shape, array.dtype)
             windowed = array.dtype == np.uint8
-        elif name.endswith(".npy"):
+        elif suffix in ARRAY_SUFFIXES:
             header = np.load(path, mmap_mode="r", allow_pickle=False)
             _check(header.shape, header.dtype)
             windowed = header.dtype == np.uint8
             array, _ = self._arrays.get_data(self._arrays.read(path))
-        elif name.endswith(_NIFTIS):
+        elif suffix in _NIFTIS:
             image = self._niftis.read(path)
             _check(image.shape, image.get_data_dtype())
             windowed = False
             array, header = self._niftis.get_data(image)
             stored = np.asarray(header["affine"], dtype=float)
+        elif suffix in VOLUME_SUFFIXES:
+            _check(read_header(path).shape, np.dtype(np.float32))
+            volume, windowed = read_volume(path), False
+            array, stored = volume.array, volume.affine
         else:
-            raise _UnusableError(f"is of a kind not known here (known: {', '.join(_PICTURES)}, .npy, .nii, .nii.gz)")
-        plane, affine = _to_picture(array, stored) if name.endswith(_NIFTIS) else (_to_plane(array), stored)
+            known = ", ".join((*PICTURE_SUFFIXES, *ARRAY_SUFFIXES, *VOLUME_SUFFIXES))
+            raise _UnusableError(f"is of a kind not known here (known: {known})")
+        plane, affine = _to_picture(array, stored) if suffix in VOLUME_SUFFIXES else (_to_plane(array), stored)
         meta = {
             "affine": torch.from_numpy(affine.copy()),
             "filename_or_obj": fspath(path),

@@ -58,7 +58,7 @@ class AxialSlicesd(MapTransform, MultiSampleTrait):
         self.levels_mm = levels_mm
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> list[dict[Hashable, Any]]:
-        """Return one case a slice; none where no slice is at brain level.
+        """Return one case a slice; none where no slice is at brain level. A case without volumes stays as it is.
 
         Raises:
             InputError: when the volumes of a case lie on different grids.
@@ -66,7 +66,7 @@ class AxialSlicesd(MapTransform, MultiSampleTrait):
         """
         present = list(self.key_iterator(dict(data)))
         if not present:
-            return []
+            return [dict(data)]
         channels = {key: _volumes(data[key], key) for key in present}
         first = channels[self.reference_key if self.reference_key in channels else present[0]][0]
         for key in present:

@@ -11,7 +11,13 @@ import pytest
 
 
 @pytest.fixture
-def write_series() -> Callable[..., list[Path]]:
+def write_series(series_writer: Callable[..., list[Path]]) -> Callable[..., list[Path]]:
+    """As ``series_writer``."""
+    return series_writer
+
+
+@pytest.fixture(scope="session")
+def series_writer() -> Callable[..., list[Path]]:
     """Writes one file a plane; see the arguments. Positions are LPS mm of pixel (0, 0)."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid

@@ -117,8 +117,16 @@ def test_options_reach_those_who_need_them(monkeypatch, tmp_path):
 
     def discover(root, **options):
         given.update(options)
-        return SimpleNamespace(cases=Manifest([case]), layout="names", pairing="single", evidence=(), ignored=(),
-                               normal_only=None, subjects_known=False)  # fmt: skip
+        return SimpleNamespace(
+            cases=Manifest([case]),
+            layout="names",
+            pairing="single",
+            evidence=(),
+            ignored=(),
+            normal_only=None,
+            subjects_known=False,
+            stand_ins=frozenset({"s"}),
+        )
 
     def inspect(items, workers, progress, *, allow_resample):
         given.update(items=items, workers=workers, allow_resample=allow_resample)
@@ -126,7 +134,7 @@ def test_options_reach_those_who_need_them(monkeypatch, tmp_path):
 
     monkeypatch.setattr("monai_ctmri.data.discovery.discover", discover)
     monkeypatch.setattr("monai_ctmri.data.checks.inspection.inspect_files", inspect)
-    monkeypatch.setattr("monai_ctmri.data.quality.find_problems", lambda facts, items: [])
+    monkeypatch.setattr("monai_ctmri.data.quality.find_problems", lambda facts, items, subjects: [])
     monkeypatch.setattr("monai_ctmri.data.quality.find_pair_problems", lambda manifest, facts: [])
     found = explore(tmp_path, workers=3, allow_resample=True, a_is="mri")
     assert (given["a_is"], given["workers"], given["allow_resample"]) == ("mri", 3, True)

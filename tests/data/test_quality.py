@@ -17,7 +17,8 @@ from scipy.ndimage import gaussian_filter
 from monai_ctmri.data.checks.inspection import Facts, inspect_file, inspect_files
 from monai_ctmri.data.findings import Finding
 from monai_ctmri.data.looking.appearance import CUT_OFF_LIMIT, TEXT_LIMIT, Appearance
-from monai_ctmri.data.quality import CHANNEL_LIMIT, find_problems, is_blank, look_alikes
+from monai_ctmri.data.manifest import Case, Manifest
+from monai_ctmri.data.quality import CHANNEL_LIMIT, find_problems, is_blank, known_subjects, look_alikes
 from monai_ctmri.errors import InputError
 
 PLAIN = Appearance("mri", 0.03, True, 0.5, 0.0, 0.0)
@@ -253,3 +254,32 @@ def test_colour_in_the_kaggle_sample(kaggle: SimpleNamespace) -> None:
     assert [value > CHANNEL_LIMIT for value in differences] == [False] * 6 + [True] * 5
     assert differences[5] < 0.5 * CHANNEL_LIMIT
     assert differences[6] > 1.5 * CHANNEL_LIMIT
+
+
+def test_slices_of_one_known_subject_may_look_alike(tmp_path: Path) -> None:
+    pixels = tissue(0)
+    paths = [save(tmp_path / f"{n}.png", (pixels * (1 - 0.02 * n)).astype(np.uint8)) for n in range(4)]
+    facts = [inspect_file(path) for path in paths]
+    whose = dict(zip(paths, ("anna", "anna", "bert", "bert"), strict=True))
+
+    def near(*given) -> list[Finding]:
+        return [one for one in find_problems(*given) if one.kind == "near_duplicate"]
+
+    assert [one.file.name for one in near(facts)] == ["1.png", "2.png", "3.png"]
+    # Both of bert's look like anna's; that one's own slices do is nothing.
+    found = near(facts, None, whose)
+    assert [one.file.name for one in found] == ["2.png", "3.png"]
+    assert all(one.measure.split()[-1] in ("0.png", "1.png") for one in found)
+    assert near(facts, None, dict.fromkeys(paths, "anna")) == []
+    assert [one.file for one in near(facts[:2], None, {paths[0]: "anna"})] == [paths[1]]
+
+
+def test_known_subjects_leave_out_stand_ins(tmp_path: Path) -> None:
+    manifest = Manifest(
+        [
+            Case("a", "anna", ct=tmp_path / "a.png", mri=tmp_path / "b.png"),
+            Case("c", "ct-c", ct=tmp_path / "c.png"),
+        ]
+    )
+    assert known_subjects(manifest, {"ct-c"}) == {tmp_path / "a.png": "anna", tmp_path / "b.png": "anna"}
+    assert known_subjects(manifest)[tmp_path / "c.png"] == "ct-c"

@@ -108,8 +108,7 @@ def test_invertd_restores_grid_and_content(axes):
     data = pair(axes)
     transform = Compose([RegisterToReferenced(keys=("mri", "mask"), mode=("bilinear", "nearest"), **COARSE)])
     done = transform(dict(data))
-    # A map made from the registered image, with nothing of its metadata but what Invertd brings.
-    done["anomaly_map"] = done["mask"].as_tensor().clone()
+    done["anomaly_map"] = done["mask"].clone()
     back = Invertd("anomaly_map", transform, orig_keys="mri", nearest_interp=False)(done)["anomaly_map"]
     original = data["mri"]
     assert back.shape == original.shape

@@ -154,7 +154,7 @@ def test_one_modality_and_none():
     assert len(every()(data)) == 5
     with pytest.raises(KeyError):
         every(allow_missing_keys=False)(data)
-    assert every()({"subject": "s"}) == []
+    assert every()({"subject": "s"}) == [{"subject": "s"}]
 
 
 def test_volumes_on_different_grids_are_refused():

@@ -15,7 +15,7 @@ import numpy as np
 
 from monai_ctmri.data.checks.duplicates import fingerprint, perceptual_hash
 from monai_ctmri.data.checks.failures import failures_of
-from monai_ctmri.data.checks.isolation import map_isolated
+from monai_ctmri.data.checks.isolation import TIME_LIMIT, TOO_LONG, map_isolated
 from monai_ctmri.data.findings import Finding
 from monai_ctmri.data.formats import kind_of
 from monai_ctmri.data.verification import MAX_VOXELS, read_pixels
@@ -144,15 +144,17 @@ def inspect_files(
     *,
     max_voxels: int = MAX_VOXELS,
     allow_resample: bool = False,
+    time_limit: float = TIME_LIMIT,
 ) -> list[Facts]:
     """Inspect many files.
 
     Args:
         items: path and stated modality of each.
-        workers: processes; with more than one, a file at which a decoder brings its process down is ``unreadable`` and
-            the others go on.
+        workers: processes; with more than one, a file at which a decoder brings its process down or never ends is
+            ``unreadable`` and the others go on.
         progress: called after each file with the number of files done and of all.
         max_voxels, allow_resample: see :func:`inspect_file`.
+        time_limit: seconds for one file, with more than one process.
 
     Returns:
         Facts in the order of the items.
@@ -160,7 +162,7 @@ def inspect_files(
     look = partial(_look, max_voxels=max_voxels, allow_resample=allow_resample)
     pairs = [(Path(path), modality) for path, modality in items]
     if workers > 1 and len(pairs) > 1:
-        return map_isolated(look, pairs, workers, _crashed, progress)
+        return map_isolated(look, pairs, workers, _given_up, progress, time_limit)
     facts = []
     for item in pairs:
         facts.append(look(item))
@@ -173,9 +175,10 @@ def _look(item: tuple[Path, str | None], max_voxels: int, allow_resample: bool) 
     return inspect_file(*item, max_voxels, allow_resample=allow_resample)
 
 
-def _crashed(item: tuple[Path, str | None]) -> Facts:
+def _given_up(item: tuple[Path, str | None], reason: str) -> Facts:
     path = item[0]
-    return Facts(path, problem=Finding(path, "unreadable", "brings the decoder's process down"))
+    measure = "takes its decoder too long" if reason == TOO_LONG else "brings the decoder's process down"
+    return Facts(path, problem=Finding(path, "unreadable", measure))
 
 
 def _facts_of_pixels(path: Path, kind: str | None, modality: str | None, max_voxels: int) -> dict[str, Any]:

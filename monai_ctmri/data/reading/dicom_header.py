@@ -6,9 +6,10 @@ import logging
 import math
 import os
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,6 +19,9 @@ _LOGGER = logging.getLogger(__name__)
 _MODALITIES = {"CT": "ct", "MR": "mri"}
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC", "FID", "PLAN")
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_META = 1 << 16
+_LONGEST_DATASET = 1 << 28
 _TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "PatientID"),
     *("Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
@@ -92,6 +96,7 @@ def read_slice_header(path: str | os.PathLike[str]) -> SliceHeader | None:
             return None
         with warnings.catch_warnings(), open(path, "rb") as stream:
             warnings.simplefilter("ignore")
+            _check_deflated(stream)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS))
             return _header(path, dataset, stream.tell())
     except MemoryError:
@@ -100,6 +105,23 @@ def read_slice_header(path: str | os.PathLike[str]) -> SliceHeader | None:
         if path.suffix.lower() in (".dcm", ".ima"):
             _LOGGER.warning("%s: left out, no readable DICOM header (%s)", path, type(error).__name__)
         return None
+
+
+def _check_deflated(stream: BinaryIO) -> None:
+    """Raise ValueError where a deflated data set unpacks to more than 256 MiB: the reader would hold all of it.
+
+    Such a data set is a raw stream that begins after the file's own elements, whose length their first one tells
+    (PS3.5, A.5; PS3.10, 7.1).
+    """
+    meta = stream.read(_META)
+    if _DEFLATED in meta:
+        stream.seek(144 + int.from_bytes(meta[140:144], "little"))
+        unpacker, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not unpacker.eof and (chunk := unpacker.unconsumed_tail or stream.read(1 << 20)):
+            unpacked += len(unpacker.decompress(chunk, 1 << 24))
+            if unpacked > _LONGEST_DATASET:
+                raise ValueError("too large: deflated")
+    stream.seek(0)
 
 
 def _header(path: Path, dataset: Any, pixels_at: int) -> SliceHeader | None:

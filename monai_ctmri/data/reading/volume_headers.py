@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import struct
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,12 +14,14 @@ import numpy as np
 
 from monai_ctmri.data.formats import suffix_of
 from monai_ctmri.data.reading.itk_reading import decode, quiet_itk
-from monai_ctmri.data.reading.volumes import VolumeHeader, check_affine
+from monai_ctmri.data.reading.volumes import VolumeHeader, check_affine, check_voxels
 from monai_ctmri.errors import InputError
 
-__all__ = ["header_of", "voxels_of"]
+__all__ = ["check_rest", "header_of", "open_nifti", "voxels_of"]
 
 _LONGEST_HEADER = 1 << 20
+_LONGEST_EXTENSIONS = 1 << 24
+_LONGEST_REST = 1 << 20  # bytes that may follow the voxels
 _CHUNK = 1 << 20
 _CLASSES = {".mha": "MetaImageIO", ".nrrd": "NrrdImageIO"}
 _INTACT = "replace it by an intact copy"
@@ -30,8 +33,8 @@ _DTYPES = {
 }
 
 
-def header_of(path: Path) -> VolumeHeader:
-    """Read and check a header; see :func:`~monai_ctmri.data.reading.volumes.read_header`, which checks the size.
+def header_of(path: Path, max_voxels: int) -> VolumeHeader:
+    """Read and check a header; see :func:`~monai_ctmri.data.reading.volumes.read_header`.
 
     Raises:
         InputError: for what the format allows and this project does not.
@@ -39,7 +42,7 @@ def header_of(path: Path) -> VolumeHeader:
     """
     if path.stat().st_size == 0:
         raise InputError.about(path, "an empty file", _INTACT)
-    return _nifti_header(path) if suffix_of(path) not in _CLASSES else _itk_header(path)
+    return _nifti_header(path, max_voxels) if suffix_of(path) not in _CLASSES else _itk_header(path, max_voxels)
 
 
 def voxels_of(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
@@ -55,21 +58,68 @@ def voxels_of(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
         reader = NibabelReader()
         array, _ = reader.get_data(reader.read(path))
-        if suffix_of(path) == ".nii.gz":
-            # The checksum stands behind the voxels, where the reader stops: read on, so that damage is noticed.
-            with gzip.open(path) as stream:
-                while stream.read(_CHUNK):
-                    pass
+        check_rest(path, open_nifti(path))
     return np.ascontiguousarray(array, dtype=np.float32).reshape(shape)
 
 
-def _nifti_header(path: Path) -> VolumeHeader:
+def open_nifti(path: Path) -> Any:
+    """Open a NIfTI file by nibabel, after a look at where its voxels begin: extensions are read as long as they claim
+    to be, and a small ``.nii.gz`` unpacks to almost any length.
+
+    Raises:
+        InputError: for a header of no NIfTI, and for one whose extensions exceed 16 MiB or the place of the voxels.
+        Exception: whatever a reader throws at a broken file.
+    """
     import nibabel
 
+    with gzip.open(path) if suffix_of(path) == ".nii.gz" else open(path, "rb") as stream:
+        head = stream.read(544)
+        order = next((each for each in "<>" if struct.unpack(f"{each}i", head[:4])[0] in (348, 540)), "")
+        if not order:
+            raise InputError.about(path, "not a NIfTI header", _INTACT)
+        size = struct.unpack(f"{order}i", head[:4])[0]
+        begin = struct.unpack(f"{order}f", head[108:112])[0] if size == 348 else struct.unpack(f"{order}q", head[168:176])[0]
+        if not 0 <= begin <= _LONGEST_EXTENSIONS:
+            raise InputError.about(path, f"its voxels begin after {begin:g} bytes", "save it without extensions")
+        content = head + stream.read(max(0, int(begin) - len(head)))
+    place = size + 4 if content[size : size + 1] not in (b"", b"\0") else int(begin)
+    while place + 8 <= begin:
+        length = struct.unpack(f"{order}i", content[place : place + 4])[0]
+        if length < 8 or place + length > begin:
+            raise InputError.about(path, f"an extension of {length} bytes does not fit", "save it without extensions")
+        place += length
     image: Any = nibabel.load(path)
+    return image
+
+
+def check_rest(path: Path, image: Any) -> None:
+    """Read what follows the voxels of a ``.nii.gz``: its checksum stands at the end, where no reader gets.
+
+    Args:
+        path: any NIfTI file; one that is not packed has no checksum.
+        image: as opened by :func:`open_nifti`.
+
+    Raises:
+        InputError: when more than 1 MiB follows.
+        Exception: for damage.
+    """
+    if suffix_of(path) != ".nii.gz":
+        return
+    claimed = int(image.dataobj.offset) + math.prod(image.shape) * np.dtype(image.get_data_dtype()).itemsize
+    unpacked = 0
+    with gzip.open(path) as stream:
+        while chunk := stream.read(_CHUNK):
+            unpacked += len(chunk)
+            if unpacked > claimed + _LONGEST_REST:
+                raise InputError.about(path, f"holds more than the {claimed} bytes of its image", _INTACT)
+
+
+def _nifti_header(path: Path, max_voxels: int) -> VolumeHeader:
+    image = open_nifti(path)
     dtype = np.dtype(image.get_data_dtype())
     shape = _three(path, image.shape)
     _check_dtype(path, dtype)
+    check_voxels(path, shape, max_voxels)
     if suffix_of(path) == ".nii":
         missing = int(image.dataobj.offset) + math.prod(shape) * dtype.itemsize - path.stat().st_size
         if missing > 0:
@@ -79,7 +129,7 @@ def _nifti_header(path: Path) -> VolumeHeader:
     return VolumeHeader(shape, affine, dtype)
 
 
-def _itk_header(path: Path) -> VolumeHeader:
+def _itk_header(path: Path, max_voxels: int) -> VolumeHeader:
     """Text first, by a strict reading that refuses what could lead elsewhere; then ITK's own."""
     import itk
 
@@ -102,6 +152,7 @@ def _itk_header(path: Path) -> VolumeHeader:
     dtype = np.dtype(_DTYPES[name])
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK's LPS
     check_affine(path, affine)
+    check_voxels(path, shape, max_voxels)
     _check_payload(path, begin, fields, math.prod(shape) * dtype.itemsize)
     return VolumeHeader(shape, affine, dtype)
 
@@ -109,10 +160,11 @@ def _itk_header(path: Path) -> VolumeHeader:
 def _metaimage_fields(path: Path, stream: BinaryIO) -> dict[str, str]:
     fields: dict[str, str] = {}
     while "ElementDataFile" not in fields:
-        match = re.fullmatch(rb"\s*(\w+)\s*=\s*(.*?)\s*", stream.readline(4096))
+        # ITK writes its metadata here too, under names such as "dim[0]" and "0008|0060".
+        match = re.fullmatch(rb"\s*([^=]+?)\s*=\s*(.*?)\s*", stream.readline(4096))
         if match is None or stream.tell() > _LONGEST_HEADER:
             raise InputError.about(path, "not a MetaImage header", _INTACT)
-        fields[match[1].decode("ascii")] = match[2].decode("ascii", errors="replace")
+        fields[match[1].decode("ascii", errors="replace")] = match[2].decode("ascii", errors="replace")
     if fields["ElementDataFile"] != "LOCAL":
         raise InputError.about(path, "its voxels are in another file", "save header and voxels in one file")
     if fields.get("BinaryData", "True").lower() != "true" or int(fields.get("HeaderSize", "0")) != 0:
@@ -153,6 +205,9 @@ def _checked_nrrd(path: Path, fields: dict[str, str]) -> dict[str, str]:
     if encoding is None:
         raise InputError.about(path, "its voxels are neither raw nor gzip", "save it as raw or gzip NRRD")
     _check_lengths(path, fields.get("dimension", ""), fields.get("sizes", ""))
+    for key in ("spaceorigin", "spacedirections", "spacings"):  # ITK reads what is no number as 0
+        if re.search(r"nan|inf", fields.get(key, "").lower()):
+            raise InputError.about(path, f"{key} is not finite", "correct the header's orientation and spacing")
     return {"encoding": encoding}
 
 

@@ -82,25 +82,28 @@ def on_one_grid(a: Grid | None, b: Grid | None) -> bool:
 
 
 def read_plane(path: Path) -> np.ndarray:
-    """Return one axial plane (H, W) float32 as stored: a picture in grey, the middle of a volume.
+    """Return one axial plane (H, W) float32 as stored: a picture in grey, the middle of a volume or DICOM series.
 
     Raises:
         InputError: when the file cannot be decoded.
     """
-    if kind_of(path) != "volume":
+    kind = "dicom" if path.is_dir() else kind_of(path)
+    if kind not in ("volume", "dicom"):
         pixels = read_pixels(path, slices_only=False).astype(np.float32)
-        if kind_of(path) == "array":
+        if kind == "array":
             return pixels if pixels.ndim == 2 else _middle(pixels, int(np.argmin(pixels.shape)))
         return pixels if pixels.ndim == 2 else pixels[..., : 1 if pixels.shape[2] == 2 else 3].mean(axis=2)
-    if not suffix_of(path).startswith(".nii"):
+    if kind == "dicom" or not suffix_of(path).startswith(".nii"):
         from monai_ctmri.data.reading.volumes import read_volume
 
         volume = read_volume(path, allow_resample=True)
         return _upright(volume.array, volume.affine)
-    import nibabel as nib
+    from monai_ctmri.data.reading.volume_headers import open_nifti
 
+    if not path.is_file():  # a pipe would be waited for without end
+        raise InputError.about(path, "no such file", "check the path")
     try:
-        image: Any = nib.load(path)
+        image = open_nifti(path)
         if np.prod(image.shape, dtype=float) > MAX_VOXELS:
             raise InputError.about(path, f"shape {image.shape} exceeds {MAX_VOXELS} voxels", "crop or resample it")
         return _upright(image.dataobj, image.affine)
@@ -154,9 +157,9 @@ def vote(paths: Sequence[str | os.PathLike[str]], seed: int = 0) -> Vote:
 
 def _volume_grid(path: Path) -> Grid:
     if suffix_of(path).startswith(".nii"):
-        import nibabel as nib
+        from monai_ctmri.data.reading.volume_headers import open_nifti
 
-        image: Any = nib.load(path)
+        image = open_nifti(path)
         return Grid(tuple(int(length) for length in image.shape), np.asarray(image.affine, dtype=float))
     from monai_ctmri.data.reading.volumes import read_header
 
