@@ -52,6 +52,7 @@ def benchmark(
         alpha=alpha,
         bf16=prefers_bfloat16() if bf16 is None else bf16,
     )
+    from monai_ctmri.data.phantom import is_phantom
     from monai_ctmri.report.index import write_index
     from monai_ctmri.report.run import choose_modalities, run_and_report
 
@@ -69,7 +70,7 @@ def benchmark(
                 title=f"Benchmark: {folder.name}" + (f", {name.upper()}" if name else ""),
                 command=command_given(),
                 # A result on the phantom has to be called one, whichever command counted it.
-                phantom=(folder / "phantom.json").is_file(),
+                phantom=is_phantom(folder),
                 modalities=modalities,
                 progress=advance,
             )

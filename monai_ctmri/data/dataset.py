@@ -144,9 +144,11 @@ def datalist(
     if fallback is not None:
         logger.warning("%s is empty; taking the %s part instead", part, fallback)
         return datalist(manifest, fallback, modalities)
-    raise InputError.about(
-        part, f"no case has {' and '.join(modalities)}", "check the manifest, its splits and modalities"
-    )
+    remedy = "check the manifest, its splits and modalities"
+    alone = [name for name in modalities if any(name in case.modalities for case in manifest)]
+    if len(modalities) > 1 and alone:
+        remedy = f"the set is unpaired: take one modality, modalities=['{alone[0]}']"
+    raise InputError.about(part, f"no case has {' and '.join(modalities)}", remedy)
 
 
 @contextmanager

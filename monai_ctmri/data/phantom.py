@@ -21,7 +21,7 @@ from monai_ctmri.data.files import write_atomically, write_json
 from monai_ctmri.data.manifest import Case, Manifest
 from monai_ctmri.errors import InputError
 
-__all__ = ["PhantomSettings", "PhantomSubject", "draw_subject", "write_phantom"]
+__all__ = ["PhantomSettings", "PhantomSubject", "draw_subject", "is_phantom", "write_phantom"]
 
 CT_WINDOW = (40.0, 80.0)
 LEVELS_MM = (-30.0, 47.0)
@@ -251,3 +251,14 @@ def write_phantom(
                     progress(len(drawn), subjects)
     Manifest([case for one in seeds for case in drawn[one]]).write_csv(manifest_path)
     return manifest_path
+
+
+def is_phantom(folder: str | Path) -> bool:
+    """Whether a folder holds a phantom data set, or a manifest that was prepared from one: a result on it has to be
+    called a phantom result."""
+    if (Path(folder) / "phantom.json").is_file():
+        return True
+    try:
+        return json.loads((Path(folder) / "preparation.json").read_text(encoding="utf-8")).get("phantom") is True
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -13,6 +13,7 @@ from monai_ctmri import keys
 from monai_ctmri.data.files import write_json
 from monai_ctmri.data.findings import Finding, write_findings
 from monai_ctmri.data.manifest import Case, Manifest
+from monai_ctmri.data.phantom import is_phantom
 from monai_ctmri.data.pseudo_subjects import WARNING, assign_pseudo_subjects
 from monai_ctmri.data.quarantine import check_rule, is_quarantined, quarantine
 from monai_ctmri.data.volume_cases import Align, SliceCutter, holds_volumes
@@ -142,7 +143,9 @@ def prepare(
         tuple(warnings),
     )
     write_findings(target.with_name("findings.csv"), findings)
-    write_json(target.with_name("preparation.json"), {**found.as_dict(), **prepared.as_dict()})
+    source = Path(root) if Path(root).is_dir() else Path(root).parent
+    content = {**found.as_dict(), **prepared.as_dict(), "phantom": is_phantom(source)}
+    write_json(target.with_name("preparation.json"), content)
     manifest.write_csv(target)
     return prepared
 

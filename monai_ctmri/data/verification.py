@@ -108,7 +108,10 @@ def read_pixels(path: str | os.PathLike[str], *, max_voxels: int = MAX_VOXELS, s
     # Decoders meet broken files with almost any exception (SyntaxError, struct.error, zlib.error, EOFError, ...).
     except Exception as error:
         raise InputError.about(path, f"not a complete {suffix} file", "replace it by an intact copy") from error
-    if not np.isfinite(pixels).all():
+    # Everything that follows computes in single precision, where larger values are infinite.
+    largest = np.finfo(np.float32).max
+    wide = pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4
+    if not np.isfinite(pixels).all() or (wide and bool((np.abs(pixels) > largest).any())):
         raise InputError.about(path, "holds values that are not finite", "replace them by the background's value")
     return pixels
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -202,20 +203,21 @@ def answer_view(summary: Mapping[str, Any]) -> dict[str, Any]:
 def _strays(findings: Mapping[str, Any]) -> str:
     """How many files look like the other modality than stated, by the stated one where every finding tells it."""
     total = findings["by_kind"].get("wrong_modality", 0)
-    if not total:
-        return ""
-    stated = {
-        one["file"]: _STATED.search(one["measure"]) for one in findings["list"] if one["kind"] == "wrong_modality"
-    }
-    known = [match[1] for match in stated.values() if match]
-    if len(known) < max(len(stated), 1):
-        return f"{_number_of(total, 'file')} {'looks' if total == 1 else 'look'} like the other modality than stated"
-    said = []
-    for modality, other in (("ct", "MRI"), ("mri", "CT")):
-        if number := known.count(modality):
-            verb = "looks" if number == 1 else "look"
-            said.append(f"{number} of the {_WORDS[modality]} files {verb} like {other}")
+    rows = [one for one in findings["list"] if one["kind"] == "wrong_modality"]
+    stated = {one["file"]: match[1] for one in rows if (match := _STATED.search(one["measure"]))}
+    if len(stated) < total:
+        return f"{_number_of(total, 'file')} {_look(total)} like the other modality than stated"
+    counts = Counter(stated.values())
+    said = [
+        f"{counts[modality]} of the {_WORDS[modality]} files {_look(counts[modality])} like {other}"
+        for modality, other in (("ct", "MRI"), ("mri", "CT"))
+        if counts[modality]
+    ]
     return " and ".join(said)
+
+
+def _look(number: int) -> str:
+    return "looks" if number == 1 else "look"
 
 
 def _grouped(number: int | None) -> str:

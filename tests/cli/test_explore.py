@@ -106,3 +106,30 @@ def test_square_brackets_in_names_are_shown_as_they_are(call, tmp_path):
     code, out, _ = call(tmp_path / "[red]set[/red]", "--out", tmp_path / "out")
     assert code == 0
     assert "[red]set[/red]" in out.replace("\n", "")
+
+
+def test_every_file_of_the_other_modality_has_a_line(call, folder, monkeypatch, tmp_path):
+    """As the summary lists them, whatever their names hold and however long they are."""
+    from monai_ctmri.data import exploration as room
+
+    long = "[bold]b[/bold]/" + "deep/" * 60 + "c.png"
+    rows = [
+        {"file": "ct/a.png", "kind": "wrong_modality", "measure": "ct-likeness 0.02, stated ct", "severity": "error"},
+        {"file": "ct/b.png", "kind": "unreadable", "measure": "", "severity": "error"},
+        {"file": long, "kind": "wrong_modality", "measure": "ct-likeness 0.97, stated mri", "severity": "error"},
+    ]
+    found = room.explore(folder)
+    found.summary["findings"] |= {"list": rows, "by_kind": {"wrong_modality": 2, "unreadable": 1}}
+    monkeypatch.setattr(room, "explore", lambda data, **options: found)
+    _, out, _ = call(folder, "--out", tmp_path / "out")
+    lines = [line for line in out.splitlines() if line.startswith("Wrong modality")]
+    assert lines == [
+        "Wrong modality: ct/a.png (ct-likeness 0.02, stated ct)",
+        f"Wrong modality: {long} (ct-likeness 0.97, stated mri)",
+    ]
+    assert out.splitlines()[-1].startswith("Report: ")
+
+
+def test_a_set_of_the_modality_it_states_has_no_such_line(call, folder, tmp_path):
+    _, out, _ = call(folder, "--out", tmp_path / "out")
+    assert "Wrong modality" not in out

@@ -21,6 +21,10 @@ import numpy as np
 from PIL import Image
 
 from monai_ctmri.data.formats import DICOM_SUFFIXES, IMAGE_SUFFIXES, PICTURE_SUFFIXES, suffix_of
+from monai_ctmri.data.reading.volumes import read_header, read_volume
+from monai_ctmri.data.trees.content import any_pixel, grid_of, read_plane
+from monai_ctmri.data.verification import read_pixels
+from monai_ctmri.errors import InputError
 
 MIXED_MODES = ("truncated", "flipped_header", "flipped_body")
 PER_FORMAT = 6
@@ -388,7 +392,7 @@ def bombs(folder: Path, good: dict[str, Path]) -> Iterator[Damaged]:
         small = text.replace(b"2000 1000 1000", b"24 20 8")
         path = folder / f"{label}_small.{'mha' if label == 'mha_zlib' else 'nrrd'}"
         path.write_bytes(small + data)
-        yield Damaged(path, "bomb", f"{label} tail")
+        yield Damaged(path, "bomb", f"{label} tail", surely_bad=False)
     png = good["png8"].read_bytes()
     at = png.index(b"IDAT") - 4
     for name in (b"zTXt", b"iCCP"):
@@ -424,6 +428,20 @@ def _deflated_dicom(good: Path, body: bytes) -> bytes:
     # A data element of unknown use that claims what follows.
     first = packer.compress(struct.pack("<HH2sHI", 0x0007, 0x0010, b"OB", 0, 3 << 30)) + packer.flush(zlib.Z_FULL_FLUSH)
     return stream.getvalue()[:length] + first + body + b"\3\0"  # the block that ends a stream
+
+
+def open_in_every_way(path: Path) -> list[str]:
+    """What else opens files; returns the names of those that neither work nor refuse in one line."""
+    wrong = []
+    for reader in (read_header, read_volume, read_pixels, grid_of, read_plane, any_pixel):
+        try:
+            reader(path)
+        except (InputError, MemoryError) as error:
+            if "\n" in str(error):
+                wrong.append(reader.__name__)
+        except Exception as error:
+            wrong.append(f"{reader.__name__} {type(error).__name__}: {error}")
+    return wrong
 
 
 def _unpacked(path: Path) -> bytes:

@@ -119,6 +119,15 @@ def test_quarantined_cases_take_no_part(tmp_path: Path, divide: bool, caplog: py
     assert f"1 of {len(rows)} cases are quarantined" in caplog.text
 
 
+def test_an_unpaired_set_says_which_modality_can_be_taken(tmp_path: Path) -> None:
+    rows = [row | ({"mri": ""} if number % 2 else {"ct": ""}) for number, row in enumerate(cohort(8))]
+    write(tmp_path, rows)
+    manifest = load_dataset(tmp_path, tmp_path)
+    with pytest.raises(InputError, match=r"no case has ct and mri; the set is unpaired: .* modalities=\['ct'\]"):
+        datalist(manifest, "train")
+    assert datalist(manifest, "train", ["mri"])
+
+
 def test_few_subjects_train_all_the_same(tmp_path: Path) -> None:
     write(tmp_path, cohort(2))
     assert len(load_dataset(tmp_path, tmp_path).select(split="train")) == 2

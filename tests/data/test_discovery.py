@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -123,25 +123,28 @@ def test_cyclegan_membership_is_no_split(tmp_path: Path) -> None:
     all_accounted(found)
 
 
-def test_dicom_among_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    (tmp_path / "s1").mkdir()
-    for i in range(2):
-        (tmp_path / "s1" / f"{i}.dcm").write_bytes(b"\0" * 128 + b"DICM")
+def test_dicom_among_others(tmp_path: Path, write_series: Callable[..., list[Path]]) -> None:
+    write_series(tmp_path / "s1", [np.zeros((4, 4))] * 2, np.array([[0, 0, 0.0], [0, 0, 5.0]]))
     picture(tmp_path / "s1" / "preview.png")
     picture(tmp_path / "pictures" / "ct_1.png")
-    series = SimpleNamespace(
-        modality="ct", patient="7", frame_of_reference="", description="", files=sorted((tmp_path / "s1").glob("*.dcm"))
-    )
-    monkeypatch.setitem(
-        sys.modules, "monai_ctmri.data.reading.dicom", SimpleNamespace(find_series=lambda folder: [series])
-    )
-    monkeypatch.setattr("monai_ctmri.data.trees.dicom_tree._study_of", lambda one: "")
     found = discover(tmp_path)
     assert found.layout == "dicom+names"
     assert [case.ct for case in found.cases] == [tmp_path / "s1", tmp_path / "pictures" / "ct_1.png"]
     assert found.ignored == ((tmp_path / "s1" / "preview.png", "a picture beside DICOM files"),)
+
+
+def test_volumes_of_other_formats_are_paired_as_nifti_is(tmp_path: Path) -> None:
+    import itk
+
+    image = itk.image_from_array(np.ones((4, 5, 6), np.int16))
+    for case, suffix in (("p1", ".mha"), ("p2", ".nrrd")):
+        for name in ("ct", "mri"):
+            (tmp_path / case).mkdir(exist_ok=True)
+            itk.imwrite(image, str(tmp_path / case / f"{name}{suffix}"))
+    found = discover(tmp_path)
+    assert (found.pairing, found.counts()["pairs"], found.cases.subjects) == ("paired", 2, ("p1", "p2"))
+    assert {case.ct for case in found.cases} == {tmp_path / "p1" / "ct.mha", tmp_path / "p2" / "ct.nrrd"}
+    all_accounted(found)
 
 
 def test_result_is_frozen_and_can_be_written(tmp_path: Path) -> None:

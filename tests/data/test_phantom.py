@@ -12,7 +12,7 @@ import pytest
 from monai_ctmri.data.anatomy import TISSUES, Head, load_template
 from monai_ctmri.data.contrast import HOUNSFIELD, MR_CONTRASTS, MR_SIGNAL
 from monai_ctmri.data.manifest import Manifest
-from monai_ctmri.data.phantom import PhantomSettings, draw_subject, write_phantom
+from monai_ctmri.data.phantom import PhantomSettings, draw_subject, is_phantom, write_phantom
 from monai_ctmri.errors import InputError
 
 SMALL = PhantomSettings(size=64, slices=4)
@@ -202,3 +202,12 @@ def test_mixed_contrast_is_the_subjects_own():
     contrasts = {seed: draw_subject(seed, settings).contrast for seed in range(12)}
     assert len(set(contrasts.values())) >= 3
     assert draw_subject(4, settings).contrast == contrasts[4]
+
+
+def test_a_phantom_is_known_as_one_also_through_a_manifest_prepared_from_it(tmp_path):
+    folder = write_phantom(tmp_path / "p", 1, size=16, slices=1).parent
+    assert is_phantom(folder)
+    assert not is_phantom(tmp_path)
+    for text, answer in (('{"phantom": true}', True), ('{"phantom": false}', False), ("[]", False), ("{", False)):
+        (tmp_path / "preparation.json").write_text(text)
+        assert is_phantom(tmp_path) is answer

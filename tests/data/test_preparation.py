@@ -11,7 +11,7 @@ from PIL import Image
 
 from monai_ctmri.data.findings import read_findings
 from monai_ctmri.data.manifest import Case, Manifest
-from monai_ctmri.data.phantom import write_phantom
+from monai_ctmri.data.phantom import is_phantom, write_phantom
 from monai_ctmri.data.preparation import pairing_of, prepare
 from monai_ctmri.data.quarantine import is_quarantined
 from monai_ctmri.data.verification import verify_files
@@ -161,6 +161,13 @@ def test_a_mask_that_does_not_fit_is_a_finding(folder, tmp_path):
     found = {one.file.name: one.kind for one in prepared.findings if one.file in masks}
     assert found == {"small.png": "size_mismatch", "broken.png": "truncated"}
     assert len(prepared.quarantined) == 2
+
+
+def test_a_phantom_stays_called_one(phantom_manifest, folder, tmp_path):
+    prepare(phantom_manifest, tmp_path / "a" / "m.csv")
+    prepare(folder, tmp_path / "b" / "m.csv")
+    assert is_phantom(tmp_path / "a")
+    assert not is_phantom(tmp_path / "b")
 
 
 def test_stages_come_to_their_end(folder, tmp_path):

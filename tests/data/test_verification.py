@@ -29,6 +29,10 @@ def save(path: Path, pixels: np.ndarray, affine: np.ndarray = RAS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.name.endswith((".nii", ".nii.gz")):
         nib.save(nib.Nifti1Image(pixels, affine), path)
+    elif path.suffix in (".mha", ".nrrd"):
+        import itk
+
+        itk.imwrite(itk.image_from_array(np.ascontiguousarray(pixels.T)), str(path))
     elif path.suffix == ".npy":
         np.save(path, pixels)
     else:
@@ -62,7 +66,7 @@ def refused(file: Path, **options: object) -> str:
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".PNG", ".JPG", ".TIFF"])
 def test_every_supported_kind_passes(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:
-    nifti = suffix.startswith(".nii")
+    nifti = suffix.startswith((".nii", ".mha", ".nrrd"))
     file = save(tmp_path / f"a{suffix}", pixels.T if nifti else pixels)
     assert verify(file) == {"case0": SHAPE}
     decoded = read_pixels(file)
@@ -162,17 +166,22 @@ def test_no_permission(tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.M
     assert "no permission" in refused(file)
 
 
+CUT = ("an empty file", "not a MetaImage header", "not an NRRD header", "bytes of its voxels are missing")
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
 def test_cut_off_files(tmp_path: Path, suffix: str, share: float) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (64, 64), dtype=np.uint8)
-    assert f"not a complete {suffix} file" in refused(cut(save(tmp_path / f"a{suffix}", noise), share))
+    message = refused(cut(save(tmp_path / f"a{suffix}", noise), share))
+    assert any(words in message for words in (f"not a complete {suffix} file", *CUT))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_text_under_an_image_name(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a{suffix}").write_text("<html>404 not found</html>\n" * 100)
-    assert f"not a complete {suffix} file" in refused(tmp_path / f"a{suffix}")
+    message = refused(tmp_path / f"a{suffix}")
+    assert any(words in message for words in (f"not a complete {suffix} file", "not a NIfTI header", *CUT))
 
 
 def test_a_picture_of_another_kind_is_not_decoded(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -214,6 +223,20 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(), (5,), (0, 4), (4, 0)])
 def test_arrays_that_hold_no_slice(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert "holds no slice" in refused(save(tmp_path / "a.npy", np.zeros(shape)))
+
+
+def test_a_volume_in_another_format_is_no_slice(tmp_path: Path) -> None:
+    for suffix in (".mha", ".nrrd"):
+        file = save(tmp_path / f"a{suffix}", np.zeros((8, 9, 3), np.float32))
+        assert "(8, 9, 3), not one slice; this pipeline takes axial slices" in refused(file)
+        assert read_pixels(file, slices_only=False).shape == (8, 9, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"a{suffix}")
+    assert "a device, not a file" in refused(tmp_path / f"a{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".nii", ".nii.gz"])
@@ -264,6 +287,11 @@ def test_values_that_are_not_finite(tmp_path: Path, suffix: str, value: float) -
     array = np.zeros(SHAPE, np.float32)
     array[3, 4] = value
     assert "not finite" in refused(save(tmp_path / f"a{suffix}", array))
+
+
+def test_values_that_are_not_finite_in_single_precision(tmp_path: Path) -> None:
+    assert "not finite" in refused(save(tmp_path / "a.npy", np.full(SHAPE, -1e39)))
+    assert verify(save(tmp_path / "b.npy", np.full(SHAPE, -3e38)))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy", ".nii"])

@@ -221,6 +221,45 @@ def test_the_answer_says_what_is_known(unpaired, changes, sentence):
     assert sentence in answer_view({**exploration.summary, **changes})["sentence"]
 
 
+def strayed(exploration, measures, total=None):
+    """The summary with a finding of the wrong modality a measure, and nothing else found."""
+    rows = [
+        {"file": f"{number}.png", "kind": "wrong_modality", "measure": measure, "severity": "error"}
+        for number, measure in enumerate(measures)
+    ]
+    rows.append({"file": "0.png", "kind": "burnt_in_text", "measure": "text 0.2, stated mri", "severity": "warning"})
+    by_kind = {"wrong_modality": len(measures) if total is None else total, "burnt_in_text": 1}
+    return {**exploration.summary, "findings": {**exploration.summary["findings"], "list": rows, "by_kind": by_kind}}
+
+
+@pytest.mark.parametrize(
+    ("measures", "total", "ending"),
+    [
+        (["ct-likeness 0.97, stated mri"] * 6, None, "; 1 error among the findings. 6 of the MRI files look like CT."),
+        (["ct-likeness 0.02, stated ct"], None, "1 of the CT files looks like MRI."),
+        (["its header says CT, it is listed as mri"], None, "1 of the MRI files looks like CT."),
+        (
+            ["ct-likeness 0.97, stated mri", "ct-likeness 0.02, stated ct", "its header says MR, it is listed as ct"],
+            None,
+            "2 of the CT files look like MRI and 1 of the MRI files looks like CT.",
+        ),
+        (["ct-likeness 0.97, stated mri", "by eye"], None, "2 files look like the other modality than stated."),
+        (["by eye"], None, "1 file looks like the other modality than stated."),
+        (["ct-likeness 0.97, stated mri"], 9, "9 files look like the other modality than stated."),
+    ],
+)
+def test_the_answer_ends_with_files_of_the_other_modality(unpaired, measures, total, ending):
+    _, exploration, _ = unpaired
+    assert answer_view(strayed(exploration, measures, total))["sentence"].endswith(ending)
+
+
+def test_without_files_of_the_other_modality_the_answer_is_silent_about_them(unpaired):
+    _, exploration, _ = unpaired
+    assert "wrong_modality" not in exploration.summary["findings"]["by_kind"]
+    assert answer_view(strayed(exploration, []))["sentence"].endswith("; 1 error among the findings.")
+    assert "look" not in answer_view(exploration.summary)["sentence"]
+
+
 @pytest.mark.parametrize(("verdict", "word"), [(True, "Yes"), (False, "No"), (None, "Unknown")])
 def test_normal_only_has_three_answers(unpaired, verdict, word):
     _, exploration, _ = unpaired

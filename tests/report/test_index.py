@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -79,8 +80,30 @@ def test_notes_are_there_once(tmp_path):
 def test_text_is_escaped(tmp_path):
     page(tmp_path, title="<script>alert(1)</script>")
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "<script>" not in text
-    assert "&lt;script&gt;" in text
+    assert "<script>alert" not in text
+    assert text.count("<script") == 1, "that of the colour theme"
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2, "in the title and the heading"
+
+
+def test_the_set_is_called_unpaired(tmp_path):
+    page(tmp_path)
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "No modality is in every case: the set is unpaired." in text
+    assert "nothing here compares CT with MRI" in text
+
+
+def test_it_has_the_theme_of_the_reports_and_no_empty_contents(tmp_path):
+    page(tmp_path)
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'data-choice="(\w+)"', text) == ["auto", "light", "dark"]
+    assert "<nav" not in text
+    assert "default-src 'none'" in text
+    assert not re.search(r"https?://", text)
+
+
+def test_no_notes_no_heading_for_them(tmp_path):
+    write_index(tmp_path / "report.html", "Set", [(results("ct", 0.8, None, []), tmp_path / "ct" / "report.html")])
+    assert "Notes" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_without_a_test_set_has_no_number(tmp_path):

@@ -76,6 +76,13 @@ def test_strength_in_words(auroc: float | None, word: str | None) -> None:
         ("duration", 742.3, "12 min 22 s"),
         ("duration", 7260, "2 h 1 min"),
         ("duration", None, DASH),
+        ("bytes", 0, "0\N{NO-BREAK SPACE}B"),
+        ("bytes", 999, "999\N{NO-BREAK SPACE}B"),
+        ("bytes", 1000, "1\N{NO-BREAK SPACE}kB"),
+        ("bytes", 2_590_000, "2.59\N{NO-BREAK SPACE}MB"),
+        ("bytes", 7.2e9, "7.2\N{NO-BREAK SPACE}GB"),
+        ("bytes", 3e15, "3e+03\N{NO-BREAK SPACE}TB"),
+        ("bytes", None, DASH),
     ],
 )
 def test_filters(name: str, value: object, text: str) -> None:

@@ -53,11 +53,47 @@ def test_string_path_and_no_modality(grey: Path):
     assert LoadSlice()(str(grey)).meta["modality"] == ""
 
 
-@pytest.mark.parametrize("suffix", ["bmp", "tif", "PNG"])
+@pytest.mark.parametrize("suffix", ["tiff", "tif", "PNG"])
 def test_lossless_kinds_agree(tmp_path: Path, suffix: str):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(PICTURE.astype(np.uint8)).save(path)
     np.testing.assert_array_equal(LoadSlice()(path).numpy(), PICTURE[None])
+
+
+def test_what_verification_refuses_is_refused(tmp_path: Path):
+    Image.fromarray(PICTURE.astype(np.uint8)).save(tmp_path / "a.bmp")
+    with pytest.raises(InputError, match="kind not known here"):
+        LoadSlice()(tmp_path / "a.bmp")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_other_volumes_lie_as_nifti_does(tmp_path: Path, suffix: str, flat: bool):
+    """The same voxels and the same place written by ITK (LPS) and by nibabel (RAS) give one picture and one affine."""
+    import itk
+
+    voxels = PICTURE.T[::-1, :, None]  # stored from left to right, in LPS: x falls
+    image = itk.image_from_array(np.ascontiguousarray(voxels[:, :, 0].T if flat else voxels.transpose(2, 1, 0)))
+    image.SetSpacing([3.0, 2.0, 5.0][: 2 if flat else 3])
+    direction = np.diag([-1.0, 1.0, 1.0])
+    image.SetDirection(itk.matrix_from_array(direction[:2, :2] if flat else direction))
+    image.SetOrigin([12.0, -50.0, 7.0][: 2 if flat else 3])
+    itk.imwrite(image, str(tmp_path / f"a{suffix}"))
+    affine = np.array([[3.0, 0, 0, -12], [0, -2, 0, 50], [0, 0, 1 if flat else 5, 0 if flat else 7], [0, 0, 0, 1]])
+    one, other = LoadSlice()(tmp_path / f"a{suffix}"), LoadSlice()(save_nifti(tmp_path / "a.nii.gz", voxels, affine))
+    np.testing.assert_array_equal(one.numpy(), PICTURE[None])
+    np.testing.assert_array_equal(other.numpy(), PICTURE[None])
+    np.testing.assert_allclose(one.affine, other.affine, atol=1e-5)
+    assert one.meta.keys() == other.meta.keys()
+    assert one.meta["windowed"] is False
+
+
+def test_a_volume_in_another_format_is_no_slice(tmp_path: Path):
+    import itk
+
+    itk.imwrite(itk.image_from_array(np.zeros((3, 4, 5), np.float32)), str(tmp_path / "a.mha"))
+    with pytest.raises(InputError, match="a volume, not one slice"):
+        LoadSlice()(tmp_path / "a.mha")
 
 
 def test_jpeg(tmp_path: Path):

@@ -78,7 +78,11 @@ def open_nifti(path: Path) -> Any:
         if not order:
             raise InputError.about(path, "not a NIfTI header", _INTACT)
         size = struct.unpack(f"{order}i", head[:4])[0]
-        begin = struct.unpack(f"{order}f", head[108:112])[0] if size == 348 else struct.unpack(f"{order}q", head[168:176])[0]
+        begin = (
+            struct.unpack(f"{order}f", head[108:112])[0]
+            if size == 348
+            else struct.unpack(f"{order}q", head[168:176])[0]
+        )
         if not 0 <= begin <= _LONGEST_EXTENSIONS:
             raise InputError.about(path, f"its voxels begin after {begin:g} bytes", "save it without extensions")
         content = head + stream.read(max(0, int(begin) - len(head)))

@@ -1,61 +1,40 @@
-"""DICOM series by their headers. The reader of series is stood in for, save on real data; the headers are real."""
+"""DICOM series by their headers, as ``find_series`` reads them."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
-import pydicom
+import numpy as np
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian
 
 from monai_ctmri.data.trees.dicom_tree import dicom_tree, subject_of
 from monai_ctmri.data.trees.evidence import Layout
 from monai_ctmri.data.trees.listing import list_images
 
-
-def write(path: Path, **header: str) -> None:
-    """Write one file; ``study``, ``frame`` and ``series`` are last parts of UIDs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = pydicom.Dataset()
-    data.file_meta = pydicom.dataset.FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = f"1.2.3.9.{abs(hash(str(path))) % 10**9}"
-    data.Modality, data.PatientID = header["modality"], header["patient"]
-    data.SeriesDescription = header.get("description", "")
-    data.StudyInstanceUID = f"1.2.3.1.{header.get('study', '0')}"
-    data.FrameOfReferenceUID = f"1.2.3.2.{header.get('frame', '0')}"
-    data.SeriesInstanceUID = f"1.2.3.3.{header['series']}"
-    data.save_as(path, enforce_file_format=True)
+Write = Callable[..., None]
 
 
-@pytest.fixture(autouse=True)
-def reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Group the files of one folder by SeriesInstanceUID, as ``monai_ctmri.data.reading.dicom.find_series`` is to do."""
+@pytest.fixture
+def write(write_series: Callable[..., list[Path]]) -> Write:
+    """Writes one slice; ``study``, ``frame`` and ``series`` are last parts of UIDs."""
 
-    def find_series(folder: Path, recursive: bool = False) -> list[SimpleNamespace]:
-        found = defaultdict(list)
-        for path in sorted(folder.iterdir()):
-            if path.suffix == ".dcm":
-                data = pydicom.dcmread(path, stop_before_pixels=True)
-                found[str(data.SeriesInstanceUID)].append((path, data))
-        return [
-            SimpleNamespace(
-                uid=uid,
-                modality={"CT": "ct", "MR": "mri"}.get(members[0][1].Modality),
-                patient=members[0][1].PatientID,
-                frame_of_reference=str(members[0][1].FrameOfReferenceUID),
-                description=members[0][1].SeriesDescription,
-                files=[path for path, _ in members],
-            )
-            for uid, members in found.items()
-        ]
+    def write(path: Path, **header: str) -> None:
+        write_series(
+            path.parent,
+            [np.zeros((4, 4))],
+            np.array([[0.0, 0.0, 5.0 * len(list(path.parent.glob("*.dcm")))]]),
+            modality=header["modality"],
+            names=[path.name],
+            series=f"1.2.3.3.{header['series']}",
+            PatientID=header["patient"],
+            SeriesDescription=header.get("description", ""),
+            StudyInstanceUID=f"1.2.3.1.{header.get('study', '0')}",
+            FrameOfReferenceUID=f"1.2.3.2.{header.get('frame', '0')}",
+        )
 
-    monkeypatch.setitem(sys.modules, "monai_ctmri.data.reading.dicom", SimpleNamespace(find_series=find_series))
+    return write
 
 
 def read(root: Path) -> Layout:
@@ -66,7 +45,7 @@ def says(layout: Layout, text: str) -> bool:
     return any(text in f"{e.claim} - {e.basis} - {e.verdict}" for e in layout.evidence)
 
 
-def test_one_study_links_ct_and_mri(tmp_path: Path) -> None:
+def test_one_study_links_ct_and_mri(tmp_path: Path, write: Write) -> None:
     for i in range(2):
         write(tmp_path / "a" / f"{i}.dcm", modality="CT", patient="Jane Doe", study="1", frame="1", series="1")
     write(
@@ -86,7 +65,7 @@ def test_one_study_links_ct_and_mri(tmp_path: Path) -> None:
     assert ct.subject == f"sub-{hashlib.sha256(b'Jane Doe').hexdigest()[:8]}"
 
 
-def test_one_frame_of_reference_links_and_goes_before_the_study(tmp_path: Path) -> None:
+def test_one_frame_of_reference_links_and_goes_before_the_study(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "a" / "0.dcm", modality="CT", patient="7", study="1", frame="1", series="1")
     write(tmp_path / "b" / "0.dcm", modality="MR", patient="7", study="2", frame="1", series="2")
     write(tmp_path / "c" / "0.dcm", modality="MR", patient="7", study="1", frame="3", series="3")
@@ -95,7 +74,7 @@ def test_one_frame_of_reference_links_and_goes_before_the_study(tmp_path: Path) 
     assert links[2] == ()
 
 
-def test_the_patient_alone_links_nothing(tmp_path: Path) -> None:
+def test_the_patient_alone_links_nothing(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "a" / "0.dcm", modality="CT", patient="7", study="1", frame="1", series="1")
     write(tmp_path / "b" / "0.dcm", modality="MR", patient="7", study="2", frame="2", series="2")
     layout = read(tmp_path)
@@ -104,14 +83,14 @@ def test_the_patient_alone_links_nothing(tmp_path: Path) -> None:
     assert says(layout, "time may lie between")
 
 
-def test_one_study_of_two_patients_links_nothing(tmp_path: Path) -> None:
+def test_one_study_of_two_patients_links_nothing(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "a" / "0.dcm", modality="CT", patient="7", series="1")
     write(tmp_path / "b" / "0.dcm", modality="MR", patient="8", series="2")
     assert [image.key for image in read(tmp_path).images] == [(), ()]
 
 
 @pytest.mark.parametrize("patient", ["", "ANONYMOUS", "anon", "0000", "Unknown^"])
-def test_a_stand_in_for_the_patient_is_no_patient(tmp_path: Path, patient: str) -> None:
+def test_a_stand_in_for_the_patient_is_no_patient(tmp_path: Path, write: Write, patient: str) -> None:
     write(tmp_path / "a" / "0.dcm", modality="CT", patient=patient, series="1")
     write(tmp_path / "b" / "0.dcm", modality="MR", patient=patient, series="2")
     layout = read(tmp_path)
@@ -119,7 +98,7 @@ def test_a_stand_in_for_the_patient_is_no_patient(tmp_path: Path, patient: str) 
     assert says(layout, "not known to share a patient")
 
 
-def test_several_series_in_one_folder(tmp_path: Path) -> None:
+def test_several_series_in_one_folder(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "0.dcm", modality="CT", patient="7", series="1", description="Scout 1.0")
     write(tmp_path / "1.dcm", modality="CT", patient="7", series="2", description="Head 5.0")
     write(tmp_path / "2.dcm", modality="SEG", patient="7", series="3")
@@ -131,7 +110,7 @@ def test_several_series_in_one_folder(tmp_path: Path) -> None:
     ]
 
 
-def test_the_patient_id_shows_nowhere(tmp_path: Path) -> None:
+def test_the_patient_id_shows_nowhere(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "a" / "0.dcm", modality="CT", patient="SECRET-4711", series="1")
     write(tmp_path / "b" / "0.dcm", modality="MR", patient="SECRET-4711", series="2")
     layout = read(tmp_path)
@@ -145,7 +124,7 @@ def test_subject_of() -> None:
     assert subject_of(None) is None
 
 
-def test_progress(tmp_path: Path) -> None:
+def test_progress(tmp_path: Path, write: Write) -> None:
     for name in "ab":
         write(tmp_path / name / "0.dcm", modality="CT", patient="7", series=str(ord(name)))
     seen: list[tuple[int, int]] = []
