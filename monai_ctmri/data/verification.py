@@ -81,8 +81,8 @@ def read_pixels(path: str | os.PathLike[str], *, max_voxels: int = MAX_VOXELS, s
         slices_only: refuse arrays that are more than one slice, by their header.
 
     Returns:
-        Pictures as (H, W) or (H, W, channels); arrays and volumes in their stored axes, those of length 1 dropped down to
-        two. Real finite numbers.
+        Pictures as (H, W) or (H, W, channels); arrays and volumes in their stored axes, those of length 1 dropped down
+        to two. Real numbers, finite in single precision.
 
     Raises:
         InputError: when the file is missing, a folder, of no supported suffix, broken, cut off, empty, too large, or

@@ -35,6 +35,8 @@ _LARGEST_ANGLE, _LARGEST_SHIFT_MM, _SCALES, _LEAST_OVERLAP = 45.0, 100.0, (0.7, 
 _LEAST_ABOVE_CHANCE = 0.02
 """Normalised mutual information over that of shuffled voxels: noise stays under .01, heads reach .05 and more."""
 
+_AS_THE_HEADERS_SAY = "as the headers say"
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,13 +46,13 @@ class Registration:
 
     Attributes:
         matrix: fixed world -> moving world, mm, float64 (D + 1, D + 1); the identity where nothing was accepted.
-        kind: ``rigid`` or ``affine`` for what ``matrix`` is, ``identity`` where nothing was accepted.
+        kind: ``rigid`` or ``affine`` for what ``matrix`` is, ``identity`` where nothing was found or needed.
         quality: normalised mutual information under ``matrix``, in [1, 2].
         quality_before: the same under the identity, that is as the headers say.
         overlap: share of the smaller head that lies in the other under ``matrix``, in [0, 1].
         angle_degrees: rotation in ``matrix``.
         shift_mm: how far ``matrix`` moves the centre of the fixed head.
-        accepted: whether the result was used.
+        accepted: whether the images lie together under ``matrix``, as far as can be told.
         reason: why not, or what was given up on the way; empty when all went well.
         seconds: time taken.
     """
@@ -100,9 +102,10 @@ def register_volumes(
 
     Where the result cannot be trusted, the mapping is the IDENTITY, ``accepted`` is False, ``reason`` says why and a
     warning is logged: no head found, the optimiser fails, more than 45 degrees, a scale outside 0.7 to 1.4, heads more
-    than 100 mm apart or overlapping under 50 %, no more mutual information than before, or hardly more than chance
-    gives. Images whose headers do not agree then stay apart; ``overlap`` tells. An affine that fails, or
-    is less alike than the rigid result, leaves that in place and says so.
+    than 100 mm apart or overlapping under 50 %, or hardly more mutual information than chance gives. Images whose
+    headers do not agree then stay apart; ``overlap`` tells. Where the search finds nothing better than what the headers
+    say, and that is plausible by the same tests, the identity is accepted. An affine that fails, or is less alike than
+    the rigid result, leaves that in place and says so.
 
     Args:
         fixed: (X, Y, Z) or (H, W), finite; CT in Hounsfield units or any image with a dark background.
@@ -154,7 +157,15 @@ def register_volumes(
     else:
         stage, matrix, quality, overlap = "identity", np.eye(dims + 1), before, apart
         reason = "; ".join(problems)
-    if reason:
+    # Where nothing better than the headers was found, and they hold by themselves, the images lie as they should.
+    stands = (
+        stage == "identity"
+        and bool(found)
+        and all(problem.endswith(_AS_THE_HEADERS_SAY) for problem in problems)
+        and not _implausible(*images, matrix, overlap)
+        and before - likeness(*images, matrix, shuffled=True)[0] >= _LEAST_ABOVE_CHANCE
+    )
+    if reason and not stands:
         logger.warning("registration: %s; %s is used", reason, f"the {stage} mapping")
     return Registration(
         matrix=matrix,
@@ -164,7 +175,7 @@ def register_volumes(
         overlap=overlap,
         angle_degrees=_angle_and_scales(matrix)[0],
         shift_mm=float(np.linalg.norm(_map(matrix, images[0].centre) - images[0].centre)),
-        accepted=stage != "identity",
+        accepted=stage != "identity" or stands,
         reason=reason,
         seconds=time.perf_counter() - began,
     )
@@ -315,7 +326,7 @@ def _implausible(fixed: HeadVolume, moving: HeadVolume, matrix: np.ndarray, over
 def _unconvincing(fixed: HeadVolume, moving: HeadVolume, matrix: np.ndarray, quality: float, before: float) -> str:
     """Why the mutual information does not speak for the mapping; empty when it does."""
     if quality <= before:
-        return f"mutual information {quality:.4f} is no more than {before:.4f} as the headers say"
+        return f"mutual information {quality:.4f} is no more than {before:.4f} {_AS_THE_HEADERS_SAY}"
     chance = likeness(fixed, moving, matrix, shuffled=True)[0]
     if quality - chance < _LEAST_ABOVE_CHANCE:
         return f"mutual information {quality:.4f} is hardly more than {chance:.4f} by chance"

@@ -81,10 +81,10 @@ def _to_picture(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.n
 class LoadSlice(Transform):
     """Load one axial slice as a tensor in picture orientation.
 
-    Pictures (PNG, JPEG, TIFF) and ``.npy`` arrays are taken as they lie: row 0 is the top. A NIfTI, MetaImage
-    (``.mha``) or NRRD slice of shape (X, Y) or (X, Y, 1) is reoriented through its affine (to LPS, then transposed), which gives the radiological
-    view: row 0 anterior, column 0 the patient's right. Colour pictures become one grey channel (ITU-R 601-2 luma);
-    16-bit ones keep their values. Pickled arrays are refused.
+    Pictures (PNG, JPEG, TIFF) and ``.npy`` arrays are taken as they lie: row 0 is the top. A slice of shape (X, Y) or
+    (X, Y, 1) in a NIfTI, MetaImage (``.mha``) or NRRD file is reoriented through its affine (to LPS, then transposed),
+    which gives the radiological view: row 0 anterior, column 0 the patient's right. Colour pictures become one grey
+    channel (ITU-R 601-2 luma); 16-bit ones keep their values. Pickled arrays are refused.
 
     The result is float32 of shape (1, H, W) with these entries in ``meta``, the same for every kind of file so that
     mixed batches collate:

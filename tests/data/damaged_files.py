@@ -203,7 +203,7 @@ class Damager:
         for shape in ((10**5, 10**6), (2**40, 2**20), (10**6,), (3, 4, 5, 6, 7), (2**62, 4)):
             header = io.BytesIO()
             fields = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_2_0(header, fields)  # type: ignore[attr-defined]
+            np.lib.format.write_array_header_2_0(header, fields)
             self.write("huge_header", "npy_f4", ".npy", header.getvalue() + bytes(4096))
         for width, height in ((2**31 - 1, 2**31 - 1), (10**5, 10**5), (16000, 16000)):
             for label in ("png8", "png16", "png_rgb"):
@@ -395,13 +395,13 @@ def bombs(folder: Path, good: dict[str, Path]) -> Iterator[Damaged]:
         yield Damaged(path, "bomb", f"{label} tail", surely_bad=False)
     png = good["png8"].read_bytes()
     at = png.index(b"IDAT") - 4
-    for name in (b"zTXt", b"iCCP"):
-        chunk = name + b"key\0\0" + stream
-        path = folder / f"{name.decode()}.png"
+    for field in (b"zTXt", b"iCCP"):
+        chunk = field + b"key\0\0" + stream
+        path = folder / f"{field.decode()}.png"
         path.write_bytes(
             png[:at] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[at:]
         )
-        yield Damaged(path, "bomb", f"png {name.decode()}", surely_bad=False)
+        yield Damaged(path, "bomb", f"png {field.decode()}", surely_bad=False)
     chunk = b"IDAT" + stream
     path = folder / "rows.png"
     path.write_bytes(

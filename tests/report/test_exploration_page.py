@@ -235,7 +235,7 @@ def strayed(exploration, measures, total=None):
 @pytest.mark.parametrize(
     ("measures", "total", "ending"),
     [
-        (["ct-likeness 0.97, stated mri"] * 6, None, "; 1 error among the findings. 6 of the MRI files look like CT."),
+        (["ct-likeness 0.97, stated mri"] * 6, None, " among the findings. 6 of the MRI files look like CT."),
         (["ct-likeness 0.02, stated ct"], None, "1 of the CT files looks like MRI."),
         (["its header says CT, it is listed as mri"], None, "1 of the MRI files looks like CT."),
         (
@@ -253,11 +253,21 @@ def test_the_answer_ends_with_files_of_the_other_modality(unpaired, measures, to
     assert answer_view(strayed(exploration, measures, total))["sentence"].endswith(ending)
 
 
-def test_without_files_of_the_other_modality_the_answer_is_silent_about_them(unpaired):
-    _, exploration, _ = unpaired
-    assert "wrong_modality" not in exploration.summary["findings"]["by_kind"]
-    assert answer_view(strayed(exploration, []))["sentence"].endswith("; 1 error among the findings.")
-    assert "look" not in answer_view(exploration.summary)["sentence"]
+def test_without_files_of_the_other_modality_the_answer_is_silent_about_them(paired, unpaired):
+    assert "wrong_modality" not in paired[1].summary["findings"]["by_kind"]
+    assert "look" not in answer_view(paired[1].summary)["sentence"]
+    assert answer_view(strayed(unpaired[1], []))["sentence"].endswith(" among the findings.")
+
+
+def test_a_slice_under_the_name_of_the_other_modality_is_in_the_answer(phantom_manifest, tmp_path):
+    """Every CT of the phantom stated as MRI: whatever the look tells is told apart from what is stated."""
+    cases = [Case(case.name, case.subject, mri=case.ct) for case in list(Manifest.read(phantom_manifest))[:4]]
+    (tmp_path / "set").mkdir()
+    Manifest(cases).write_csv(tmp_path / "set" / "manifest.csv")
+    exploration = explore(tmp_path / "set")
+    number = len({one.file for one in exploration.findings if one.kind == "wrong_modality"})
+    assert number > 1
+    assert answer_view(exploration.summary)["sentence"].endswith(f" {number} of the MRI files look like CT.")
 
 
 @pytest.mark.parametrize(("verdict", "word"), [(True, "Yes"), (False, "No"), (None, "Unknown")])

@@ -88,3 +88,34 @@ def test_the_slice_cutter_uses_it(pair, displaced, tmp_path):
 def test_a_kind_that_is_none_is_refused():
     with pytest.raises(InputError, match="kind: got 'elastic'"):
         VolumeAligner("elastic")
+
+
+def test_a_pair_that_lies_together_already_is_accepted_as_it_is(pair):
+    """The MRI on half the resolution: another grid, the same place in space."""
+    ct, mri = pair
+    affine = mri.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] += mri.affine[:3, :3] @ [0.5, 0.5, 0.5]
+    shape = [n // 2 * 2 for n in mri.shape]
+    halved = mri.array[: shape[0], : shape[1], : shape[2]].reshape(shape[0] // 2, 2, shape[1] // 2, 2, shape[2] // 2, 2)
+    found = VolumeAligner(spacing_mm=4.0)(ct, replace(mri, array=halved.mean(axis=(1, 3, 5)), affine=affine))
+    assert found.volume is not None
+    assert float(found.measure.split("moved ")[1].split(" mm")[0]) < 2.0
+    assert float(found.measure.split("turned ")[1].split(" degrees")[0]) < 1.5
+
+
+def test_the_very_same_place_needs_no_mapping():
+    """Nothing is better than what the headers say: that is accepted, and called the identity."""
+    grid = np.stack(np.meshgrid(*[np.arange(-88.0, 92, 4)] * 3, indexing="ij"), axis=-1)
+    rng = np.random.default_rng(0)
+    blobs = sum(
+        rng.uniform(50, 400) * np.exp(-(((grid - rng.uniform(-50, 50, 3)) / 18) ** 2).sum(axis=-1)) for _ in range(25)
+    )
+    head = np.linalg.norm(grid / [75, 85, 80], axis=-1) < 1
+    array = np.float32(np.where(head, 200 + blobs, 0))
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = -88
+    volume = Volume(array, affine, Path("v.nii"), "mri")
+    moved = replace(volume, array=np.ascontiguousarray(array[2:]), affine=affine + np.eye(4, k=3) * 8)
+    found = VolumeAligner(spacing_mm=4.0)(volume, moved)
+    assert found.volume is not None
+    np.testing.assert_allclose(found.volume.array[2:][head[2:]], array[2:][head[2:]], atol=20)

@@ -101,12 +101,14 @@ def test_a_stand_in_for_the_patient_is_no_patient(tmp_path: Path, write: Write, 
 def test_several_series_in_one_folder(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "0.dcm", modality="CT", patient="7", series="1", description="Scout 1.0")
     write(tmp_path / "1.dcm", modality="CT", patient="7", series="2", description="Head 5.0")
-    write(tmp_path / "2.dcm", modality="SEG", patient="7", series="3")
+    write(tmp_path / "2.dcm", modality="PT", patient="7", series="3")
+    write(tmp_path / "3.dcm", modality="SEG", patient="7", series="4")
     layout = read(tmp_path)
     assert [image.path for image in layout.images] == [tmp_path / "1.dcm"]  # the folder would be ambiguous
     assert sorted(reason for _, reason in layout.ignored) == [
         "a scout by its DICOM header",
         "neither CT nor MRI by its DICOM header",
+        "no readable DICOM image",
     ]
 
 
