@@ -89,6 +89,7 @@ def show_summary(results: Mapping[str, Any], report: Any) -> None:
 
 def show_preparation(prepared: Any, explain: bool) -> None:
     """Print what a folder turned out to be, what was found and kept apart, and last the manifest's path."""
+    from monai_ctmri.data.discovery import HOW_TO_PAIR
     from monai_ctmri.data.findings import KINDS
 
     console = Console()
@@ -119,8 +120,10 @@ def show_preparation(prepared: Any, explain: bool) -> None:
         if finding.kind == "wrong_modality":
             line = f"Wrong modality: {finding.file} ({finding.measure})"
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if counts["pairing"] != "paired" and not explain:
-        console.print("Why, and how to state pairs: --explain", highlight=False)
+    if counts["pairing"] == "unpaired" and not explain:
+        console.print("No pairs were made; --explain says why.", highlight=False)
+        for line in HOW_TO_PAIR:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Manifest: {prepared.path}", highlight=False, markup=False, soft_wrap=True)
 
 

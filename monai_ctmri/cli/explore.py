@@ -18,7 +18,9 @@ EXAMPLE = "Example: monai-ctmri explore data/ct-to-mri-cgan --out runs/explore"
 def explore(
     data: Annotated[Path, typer.Argument(help="Folder of images, or a manifest (CSV or MONAI datalist JSON).")],
     out: Annotated[Path, typer.Option(help="Folder to write to.", callback=check_destination)],
-    workers: Annotated[int, typer.Option(help="Processes that read images.", min=1)] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes that read images; from 2 on, a damaged one cannot stop the run.", min=1)
+    ] = 1,
     a_is: Annotated[str | None, typer.Option(help="Modality of folders named A (trainA, testA): ct or mri.")] = None,
     allow_resample: Annotated[
         bool, typer.Option("--allow-resample", help="Bring uneven or tilted DICOM series to an even grid.")

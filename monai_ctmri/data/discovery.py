@@ -19,11 +19,11 @@ from monai_ctmri.data.trees.listing import ImageFile, list_images
 from monai_ctmri.data.trees.pairing import form_cases
 from monai_ctmri.errors import InputError
 
-__all__ = ["Discovery", "Evidence", "discover"]
+__all__ = ["HOW_TO_PAIR", "Discovery", "Evidence", "discover"]
 
 _MANIFEST = "manifest.csv"
 _EXAMPLES = 3
-_HOW_TO_PAIR = (
+HOW_TO_PAIR = (
     "To state pairs, write a CSV and give it in place of the folder:",
     "  ct,mri,subject,label",
     "  ct/p01_slice10.png,mri/p01_slice10.png,p01,0",
@@ -97,7 +97,7 @@ class Discovery:
             more = f" and {len(paths) - _EXAMPLES} more" if len(paths) > _EXAMPLES else ""
             lines.append(f"  {len(paths)} x {reason}: {shown}{more}")
         if self.pairing == "unpaired":
-            lines += _HOW_TO_PAIR
+            lines += HOW_TO_PAIR
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class SliceCutter:
     def _read(self, path: Path, modality: str, findings: list[Finding]) -> Volume | None:
         try:
             volume = read_volume(path, modality, allow_resample=self.allow_resample)
-        except InputError as error:
+        except (InputError, MemoryError) as error:
             findings += failures_of(path, error)
             return None
         findings.extend(volume.findings)

@@ -243,3 +243,15 @@ def test_progress_comes_to_its_end(phantom, tmp_path):
     steps = []
     SliceCutter(tmp_path).cut(phantom, lambda done, total: steps.append((done, total)))
     assert steps == [(1, 2), (2, 2)]
+
+
+def test_a_volume_that_memory_cannot_hold_is_a_finding(phantom, tmp_path, monkeypatch):
+    import monai_ctmri.data.volume_cases as room
+
+    def too_much(path, *arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(room, "read_volume", too_much)
+    cases, findings = SliceCutter(tmp_path).cut(phantom[:1])
+    assert {one.kind for one in findings} == {"too_large"}
+    assert all(is_quarantined(case) for case in cases)
