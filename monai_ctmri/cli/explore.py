@@ -19,7 +19,7 @@ def explore(
     data: Annotated[Path, typer.Argument(help="Folder of images, or a manifest (CSV or MONAI datalist JSON).")],
     out: Annotated[Path, typer.Option(help="Folder to write to.", callback=check_destination)],
     workers: Annotated[
-        int, typer.Option(help="Processes that read images; from 2 on, a damaged one cannot stop the run.", min=1)
+        int, typer.Option(help="Processes that read images; with 2, a bad one cannot stop it.", min=1)
     ] = 1,
     a_is: Annotated[str | None, typer.Option(help="Modality of folders named A (trainA, testA): ct or mri.")] = None,
     allow_resample: Annotated[

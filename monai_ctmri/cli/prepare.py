@@ -34,9 +34,7 @@ def prepare(
         str, typer.Option(help="Findings that keep a case apart: severities or kinds, with commas; or none.")
     ] = "error",
     seed: Annotated[int, typer.Option(help="Of the registration's sampling.")] = 0,
-    workers: Annotated[
-        int, typer.Option(help="Processes that open files; from 2 on, a damaged file cannot stop the run.")
-    ] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that open files; with 2, a bad one cannot stop it.")] = 1,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what the libraries log.")] = False,
 ) -> None:
     """Find the images of a folder, check each, and write a manifest that benchmark and the bundles take.
