@@ -242,10 +242,6 @@ def test_a_bad_file_is_named_before_anything_is_written(phantom_manifest, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def without_labels(case):
-    return replace(case, label=None)
-
-
 def one_modality_each(case):
     return replace(case, ct=None) if case.name.endswith("0") else replace(case, mri=None)
 
@@ -257,12 +253,11 @@ def first_subject_abnormal(case):
 @pytest.mark.parametrize(
     ("subjects", "change"),
     [
-        (5, without_labels),
         (5, one_modality_each),
         (2, lambda case: case),  # nothing to test
         (2, first_subject_abnormal),  # one normal subject
     ],
-    ids=["without-labels", "no-common-modality", "two-normal", "one-normal"],
+    ids=["no-common-modality", "two-normal", "one-normal"],
 )
 def test_a_manifest_that_cannot_be_divided_writes_nothing(phantom_manifest, tmp_path, subjects, change):
     manifest = subset(phantom_manifest, tmp_path / "m.csv", subjects, change)
