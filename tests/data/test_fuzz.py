@@ -34,7 +34,7 @@ spec.loader.exec_module(damaged_files)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 
-TIME_LIMIT = 20.0
+TIME_LIMIT = 120.0
 """Seconds for one file; a good one of this size takes some milliseconds."""
 
 
