@@ -70,8 +70,9 @@ def main() -> None:
         loaded = [LoadSliced(keys)(item) for item in items]
         arrays = [tuple(np.asarray(case[key][0]) for key in keys) for case in loaded]
         np.testing.assert_allclose(whole(items[0])["image"], plain_from_files(items[0]), atol=1e-4)
-        augment = Compose([RandIntensityVariationd("image", prob=1.0), RandNoiseInjectiond("image", prob=1.0)])
-        cached = CacheDataset(items, Compose([whole, augment]), progress=False)
+        augment = [RandIntensityVariationd("image", prob=1.0), RandNoiseInjectiond("image", prob=1.0)]
+        # One flat chain: a Compose inside a Compose counts as random, and nothing would be cached.
+        cached = CacheDataset(items, Compose([*whole.transforms, *augment]), progress=False)
         images = [np.asarray(whole(item)["image"]) for item in items]
         rng = np.random.default_rng(0)
         rows = (

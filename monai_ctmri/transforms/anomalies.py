@@ -1,8 +1,7 @@
 """Injected anomalies of family B: clinical types that only test, never train.
 
-Hemorrhage, infarct and tumour change nothing beyond the soft edge of their mask. Mass effect is a warp of the whole
-brain and therefore a kind of its own, not part of these. A further kind is one subclass of :class:`LesionTransform`
-with its rows in the tables.
+Hemorrhage, infarct and tumour change nothing beyond the soft edge of their mask unless asked for mass effect. A further
+kind is one subclass of :class:`LesionTransform` with its rows in the tables.
 """
 
 from __future__ import annotations
@@ -14,21 +13,33 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any
 
 import numpy as np
-from monai.config import KeysCollection
 from monai.transforms import RandomizableTransform, Transform
 from monai.utils import ensure_tuple
-from scipy import ndimage
 
 from .. import keys as names
 from ..errors import InputError
-from . import shapes
-from .lesion import ANOMALY, CT_HU, HU_SPAN, MRI_RELATIVE, Lesion, LesionTransform, Range, Region, case_name, picture_of
+from .lesion import ANOMALY, CT_HU, HU_SPAN, MRI_RELATIVE, Lesion, LesionTransform, Region, case_name, picture_of
+from .tumour_anomalies import InjectTumourD, InjectTumourd, InjectTumourDict
+from .vascular_anomalies import (
+    InjectChronicInfarctD,
+    InjectChronicInfarctd,
+    InjectChronicInfarctDict,
+    InjectHemorrhageD,
+    InjectHemorrhaged,
+    InjectHemorrhageDict,
+    InjectInfarctD,
+    InjectInfarctd,
+    InjectInfarctDict,
+)
 
 __all__ = [
     "ANOMALY",
     "CT_HU",
     "HU_SPAN",
     "MRI_RELATIVE",
+    "InjectChronicInfarctD",
+    "InjectChronicInfarctDict",
+    "InjectChronicInfarctd",
     "InjectHemorrhageD",
     "InjectHemorrhageDict",
     "InjectHemorrhaged",
@@ -46,115 +57,6 @@ __all__ = [
     "abnormal_twins",
     "assert_families_unseen",
 ]
-
-
-class InjectHemorrhaged(LesionTransform):
-    """Acute bleeding into the tissue: an irregular dense core within a thin rim of oedema.
-
-    ``size_mm`` (default 10 to 40) includes the rim, which is 8 to 15 % of it and at most 4 mm wide. See
-    :class:`LesionTransform`.
-    """
-
-    kind = "hemorrhage"
-
-    def _draw(self, brain: np.ndarray, size_mm: float) -> Lesion:
-        spacing = self.pixel_spacing_mm
-        allowed = self._one_side(brain, brain)
-        centre = shapes.sample_centre(self.R, allowed, 0.55 * size_mm, spacing)
-        area = min(self._area_mm2(size_mm, brain), 0.6 * np.count_nonzero(allowed) * spacing**2)
-        rim = min(self.R.uniform(0.08, 0.15) * size_mm, 4.0)
-        blob = shapes.blob_level(self.R, brain.shape, centre, size_mm, spacing)
-        whole, mask = self._part(shapes.level_for_area(blob, allowed, area, spacing), allowed)
-        inner = shapes.level_for_area(blob, mask, area * (1 - 2 * rim / size_mm) ** 2, spacing)
-        core, _ = self._part(inner, mask)
-        regions = [self._region(whole, "rim", size_mm, spares_fluid=True), self._region(core, "core", size_mm)]
-        return Lesion(mask, regions, {"rim_mm": float(rim)})
-
-
-class InjectInfarctd(LesionTransform):
-    """Ischaemic stroke: a wedge in the territory of one cerebral artery, apex inwards, base on the cortex.
-
-    Tissue stays but is shifted, grey and white are drawn together, and fluid is spared. See :class:`LesionTransform`.
-
-    Args:
-        keys: CT and MRI entries.
-        size_mm: range of the diameter of the disc with the area of the mask.
-        stage: ``"subacute"`` (kind ``infarct``, -8 to -20 HU) or ``"early"`` (kind ``early_infarct``, -3 to -8 HU,
-            MRI nearly silent).
-        args: as for :class:`LesionTransform`.
-        kwargs: as for :class:`LesionTransform`.
-    """
-
-    kind = "infarct"
-    # Bearings from the front of the head, and how often: middle, anterior, posterior cerebral artery.
-    _territories: tuple[tuple[str, Range, float], ...] = (
-        ("MCA", (55.0, 115.0), 0.65),
-        ("ACA", (12.0, 30.0), 0.15),
-        ("PCA", (145.0, 168.0), 0.2),
-    )
-
-    def __init__(
-        self,
-        keys: KeysCollection = names.MODALITIES,
-        size_mm: Range = (25.0, 60.0),
-        *args: Any,
-        stage: str = "subacute",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(keys, size_mm, *args, **kwargs)
-        if stage not in CT_HU["infarct"]:
-            raise InputError.about("stage", f"got {stage!r}", f"use one of {', '.join(CT_HU['infarct'])}")
-        self.stage = stage
-        self.kind = "infarct" if stage == "subacute" else "early_infarct"
-
-    def _draw(self, brain: np.ndarray, size_mm: float) -> Lesion:
-        share = [weight for *_, weight in self._territories]
-        territory, bearings, _ = self._territories[self.R.choice(len(share), p=share)]
-        bearing = self.R.uniform(*bearings) * self.R.choice([-1.0, 1.0])
-        level = shapes.wedge_level(self.R, brain, bearing, self._area_mm2(size_mm, brain), self.pixel_spacing_mm)
-        profile, mask = self._part(level, brain)
-        region = self._region(profile, self.stage, size_mm, replaces=False, spares_fluid=True)
-        return Lesion(mask, [region], {"territory": territory, "stage": self.stage})
-
-
-class InjectTumourd(LesionTransform):
-    """Tumour with a necrotic middle and finger-like oedema that spares the cortex.
-
-    ``size_mm`` (25 to 60 by default) includes the oedema; the core takes 20 to 35 % of the area and is as large as
-    the edge of the brain allows. See :class:`LesionTransform`.
-    """
-
-    kind = "tumour"
-
-    def __init__(
-        self, keys: KeysCollection = names.MODALITIES, size_mm: Range = (25.0, 60.0), *args: Any, **kwargs: Any
-    ) -> None:
-        super().__init__(keys, size_mm, *args, **kwargs)
-
-    def _draw(self, brain: np.ndarray, size_mm: float) -> Lesion:
-        spacing = self.pixel_spacing_mm
-        depth = ndimage.distance_transform_edt(np.pad(brain, 1))[1:-1, 1:-1] * spacing
-        white = depth > min(5.0, 0.3 * float(depth.max()))
-        # Oedema follows white matter: it ends at the cortex and at the fissure between the hemispheres.
-        allowed = self._one_side(white, brain)
-        area = min(self._area_mm2(size_mm, brain), 0.45 * np.count_nonzero(allowed) * spacing**2)
-        centre = shapes.sample_centre(self.R, allowed, 0.38 * size_mm, spacing)
-        share = self.R.uniform(0.2, 0.35)
-        diameter = size_mm * np.sqrt(share)
-        blob = shapes.blob_level(self.R, brain.shape, centre, diameter, spacing)
-        core_level = shapes.level_for_area(blob, allowed, area * share, spacing)
-        fingers = np.maximum(shapes.finger_level(self.R, brain.shape, centre, size_mm, spacing), core_level + 2.0)
-        whole, mask = self._part(shapes.level_for_area(fingers, allowed, area, spacing), allowed)
-        core, core_mask = self._part(core_level, mask)
-        inner = shapes.blob_level(self.R, brain.shape, centre, 0.55 * diameter, spacing, irregularity=0.14)
-        inside = ndimage.binary_erosion(core_mask) if core_mask.sum() > 25 else core_mask
-        necrosis, _ = self._part(shapes.level_for_area(inner, inside, area * share * 0.25, spacing), inside)
-        regions = [
-            self._region(whole, "oedema", size_mm, spares_fluid=True),
-            self._region(core, "core", diameter),
-            self._region(necrosis, "necrosis", diameter),
-        ]
-        return Lesion(mask, regions, {"core_mm": shapes.equivalent_diameter_mm(core_mask, spacing)})
 
 
 class InjectWrongPaird(LesionTransform):
@@ -327,7 +229,4 @@ def _parts_of(one: Any) -> list[Any]:
     return parts if owner is None else [*parts, owner]
 
 
-InjectHemorrhageD = InjectHemorrhageDict = InjectHemorrhaged
-InjectInfarctD = InjectInfarctDict = InjectInfarctd
-InjectTumourD = InjectTumourDict = InjectTumourd
 InjectWrongPairD = InjectWrongPairDict = InjectWrongPaird

@@ -64,7 +64,8 @@ class RandNoiseInjection(RandomizableTransform):
         super().randomize(None)
         if self._do_transform:
             std = self.R.uniform(*self.std, size=(len(data), *[1] * (data.ndim - 1)))
-            self._noise = std * self.R.standard_normal(size=tuple(data.shape))
+            self._noise = self.R.standard_normal(size=tuple(data.shape))
+            self._noise *= std
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
         """Change ``img`` (C, spatial...) in [0, 1]; the result is float32 of the same shape in [0, 1]."""

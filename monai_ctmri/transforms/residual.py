@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
 from monai.data import get_track_meta
 from monai.metrics.regression import compute_ssim_and_cs
@@ -19,22 +20,40 @@ from .. import keys as names
 __all__ = ["MapScore", "ResidualMap", "ResidualMapD", "ResidualMapDict", "ResidualMapd"]
 
 _KINDS = ("l1", "l2", "ssim")
+_JOINS = ("mean", "max")
 _WINDOWS = (7, 11)
 _SIGMA_A_PIXEL = 1.5 / 11  # Wang 2004 uses sigma 1.5 in a window of 11 pixels
 
 
 def _dissimilarity(image: torch.Tensor, pred: torch.Tensor, window: int) -> torch.Tensor:
-    """(1 - local SSIM) / 2 in [0, 1] of two tensors (C, H, W)."""
-    border = window // 2
-    rows, columns = (
-        torch.from_numpy(np.pad(np.arange(size), border, mode="symmetric")).to(image.device)
-        for size in image.shape[-2:]
-    )
-    padded = [each[None].index_select(-2, rows).index_select(-1, columns) for each in (pred, image)]
-    ssim, _ = compute_ssim_and_cs(
-        padded[0], padded[1], spatial_dims=2, kernel_size=[window] * 2, kernel_sigma=[window * _SIGMA_A_PIXEL] * 2
-    )
+    """(1 - local SSIM) / 2 in [0, 1] of two tensors (C, H, W) or (C, X, Y, Z)."""
+    border, dims = window // 2, image.ndim - 1
+    padded = [pred[None], image[None]]
+    for axis in range(-dims, 0):
+        places = torch.from_numpy(np.pad(np.arange(image.shape[axis]), border, mode="symmetric")).to(image.device)
+        padded = [each.index_select(axis, places) for each in padded]
+    sizes, sigmas = [window] * dims, [window * _SIGMA_A_PIXEL] * dims
+    ssim, _ = compute_ssim_and_cs(padded[0], padded[1], spatial_dims=dims, kernel_size=sizes, kernel_sigma=sigmas)
     return ((1 - ssim[0]) / 2).clamp(0.0, 1.0)
+
+
+def _pooled(image: torch.Tensor, scale: int) -> torch.Tensor:
+    """Mean of each block of ``scale`` voxels a side; what is missing of the last blocks repeats the border."""
+    for axis in range(1, image.ndim):
+        size = image.shape[axis]
+        places = torch.arange(math.ceil(size / scale) * scale, device=image.device).clamp(max=size - 1)
+        image = image.index_select(axis, places)
+    pool = F.avg_pool2d if image.ndim == 3 else F.avg_pool3d
+    return pool(image[None], scale)[0]
+
+
+def _enlarged(coarse: torch.Tensor, scale: int, shape: Sequence[int]) -> torch.Tensor:
+    """Linear interpolation between the centres of the blocks of :func:`_pooled`, cut to ``shape``."""
+    mode = "bilinear" if len(shape) == 2 else "trilinear"
+    full = F.interpolate(coarse[None], scale_factor=float(scale), mode=mode, align_corners=False)[0]
+    for axis, size in enumerate(shape, start=1):
+        full = full.narrow(axis, 0, size)
+    return full
 
 
 class ResidualMap(Transform):
@@ -46,30 +65,43 @@ class ResidualMap(Transform):
       data range 1, symmetric border), averaged over windows of 7 and 11 pixels with sigma in proportion (0.95 and
       1.5). It answers to lost structure where intensities agree, which l1 does not see (Bergmann et al. 2019).
 
+    At a scale ``s`` above 1 both images are averaged over blocks of ``s`` voxels a side first, and the map is brought
+    back to full size by linear interpolation: noise and fine misfit fall away, lesions of that size stay (the windows
+    of ``ssim`` grow with it: structure at several scales, as in Wang, Simoncelli, Bovik, Asilomar 2003). Maps of
+    several scales are joined voxel by voxel.
+
     Wang Z, Bovik AC, Sheikh HR, Simoncelli EP. Image quality assessment: from error visibility to structural
     similarity. IEEE Trans Image Process 2004;13:600-612. Bergmann P et al. Improving unsupervised defect segmentation
     by applying structural similarity to autoencoders. VISAPP 2019.
 
     Args:
         kind: ``"l1"``, ``"l2"`` or ``"ssim"``. Defaults to ``"l1"``.
+        scales: whole numbers from 1. Defaults to (1,): full size only.
+        join: ``"mean"`` or ``"max"`` over the scales. Defaults to ``"mean"``.
 
     Raises:
-        ValueError: when ``kind`` is none of these.
+        ValueError: when an argument is none of these.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, kind: str = "l1") -> None:
+    def __init__(self, kind: str = "l1", scales: Sequence[int] = (1,), join: str = "mean") -> None:
         if kind not in _KINDS:
             raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind}.")
+        if join not in _JOINS:
+            raise ValueError(f"join must be one of {', '.join(_JOINS)}, got {join}.")
+        if not len(scales) or any(scale != int(scale) or scale < 1 for scale in scales):
+            raise ValueError(f"scales must be whole numbers from 1, got {tuple(scales)}.")
         self.kind = kind
+        self.scales = tuple(int(scale) for scale in scales)
+        self.join = join
 
     def __call__(  # type: ignore[override]  # it takes two inputs
         self, image: NdarrayOrTensor, pred: NdarrayOrTensor
     ) -> NdarrayOrTensor:
-        """Compare ``image`` and ``pred``, both (C, H, W) in [0, 1].
+        """Compare ``image`` and ``pred``, both (C, H, W) or (C, X, Y, Z) in [0, 1].
 
-        The result is float32 (C, H, W), >= 0, with the meta of ``image``.
+        The result is float32 of that shape, >= 0, with the meta of ``image``.
 
         Raises:
             ValueError: when the shapes differ.
@@ -79,13 +111,19 @@ class ResidualMap(Transform):
         made = made.to(seen.device)
         if seen.shape != made.shape:
             raise ValueError(f"image and pred must have one shape, got {tuple(seen.shape)} and {tuple(made.shape)}.")
-        if self.kind == "l1":
-            out = (seen - made).abs()
-        elif self.kind == "l2":
-            out = (seen - made) ** 2
-        else:
-            out = torch.stack([_dissimilarity(seen, made, window) for window in _WINDOWS]).mean(dim=0)
+        maps = torch.stack([self._at_scale(seen, made, scale) for scale in self.scales])
+        out = maps[0] if len(maps) == 1 else maps.mean(dim=0) if self.join == "mean" else maps.amax(dim=0)
         return convert_to_dst_type(out, source, dtype=torch.float32)[0]
+
+    def _at_scale(self, seen: torch.Tensor, made: torch.Tensor, scale: int) -> torch.Tensor:
+        if scale > 1:
+            coarse = self._at_scale(_pooled(seen, scale), _pooled(made, scale), 1)
+            return _enlarged(coarse, scale, seen.shape[1:])
+        if self.kind == "l1":
+            return (seen - made).abs()
+        if self.kind == "l2":
+            return (seen - made) ** 2
+        return torch.stack([_dissimilarity(seen, made, window) for window in _WINDOWS]).mean(dim=0)
 
 
 class ResidualMapd(MapTransform):
@@ -97,6 +135,8 @@ class ResidualMapd(MapTransform):
         output_key: entry, or one a key, that gets the map. Defaults to ``"anomaly_map"``.
         kind: ``"l1"``, ``"l2"`` or ``"ssim"``. Defaults to ``"l1"``.
         allow_missing_keys: don't raise when a key of ``keys`` is missing. Defaults to False.
+        scales: whole numbers from 1. Defaults to (1,): full size only.
+        join: ``"mean"`` or ``"max"`` over the scales. Defaults to ``"mean"``.
 
     Raises:
         ValueError: when ``pred_key`` or ``output_key`` does not name one entry a key, or ``kind`` is unknown.
@@ -111,6 +151,9 @@ class ResidualMapd(MapTransform):
         output_key: KeysCollection = names.ANOMALY_MAP,
         kind: str = "l1",
         allow_missing_keys: bool = False,
+        *,
+        scales: Sequence[int] = (1,),
+        join: str = "mean",
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.pred_keys = ensure_tuple(pred_key)
@@ -120,7 +163,7 @@ class ResidualMapd(MapTransform):
                 f"pred_key and output_key must name one entry for each of {len(self.keys)} keys, "
                 f"got {len(self.pred_keys)} and {len(self.output_keys)}."
             )
-        self.transform = ResidualMap(kind)
+        self.transform = ResidualMap(kind, scales, join)
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         """Add the maps."""

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 from scipy import ndimage
 
+from monai_ctmri.data.anatomy import TISSUES
+from monai_ctmri.data.phantom import PhantomSettings, draw_subject
+from monai_ctmri.data.reading.volumes import read_volume
+from monai_ctmri.errors import InputError
 from monai_ctmri.transforms import BrainMask, BrainMaskd, HeadMask, HeadMaskd, LoadSlice, NormalizeMRI, WindowCT
 
 Y, X = np.mgrid[:128, :128]
@@ -137,7 +143,167 @@ def test_brain_threshold_is_checked():
         BrainMask(threshold=-0.1)
 
 
+# --------------------------------------------------------------------------------------- Hounsfield units and volumes
+
+
+def hounsfield(gap_degrees: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The head of :func:`head` in HU: air -1000, fat of the scalp -80, brain 35, bone 900."""
+    ct, brain = head(gap_degrees)
+    return np.interp(ct, [0, 0.05, 0.35, 0.42, 1.0], [-1000, 5, -80, 35, 900]).astype(np.float32), brain
+
+
+def volume(sizes: np.ndarray, orientation: str, hu: bool = False) -> tuple[MetaTensor, np.ndarray]:
+    """A stack of heads scaled in size, and the true regions, stored in an orientation; (C, X, Y, Z)."""
+    import nibabel
+
+    ct, brain = hounsfield() if hu else head()
+    planes, regions = [], []
+    for size in sizes:
+        index = np.stack([(Y - 63.5) / size + 63.5, (X - 63.5) / size + 63.5])
+        planes.append(ndimage.map_coordinates(ct[0], index, order=0, cval=ct.min()))
+        regions.append(ndimage.map_coordinates(brain.astype(float), index, order=0) > 0)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(orientation)
+    )
+    out = []
+    for stack in (planes, regions):
+        image = nibabel.Nifti1Image(np.stack(stack, axis=-1).astype(np.float32), np.diag([2.0, 2.0, 5.0, 1.0]))
+        out.append(image.as_reoriented(turn))
+    arrays = [np.array(each.dataobj, dtype=np.float32) for each in out]
+    return MetaTensor(torch.from_numpy(arrays[0][None]), affine=torch.from_numpy(out[0].affine)), arrays[1] > 0
+
+
+def test_brain_from_hounsfield_units():
+    ct, brain = hounsfield()
+    np.testing.assert_array_equal(as_bool(BrainMask()(ct)), brain)
+    np.testing.assert_array_equal(as_bool(HeadMask()(ct)), R < 1)  # fat is head, though under 0 HU
+
+
+def test_dense_blood_at_the_skull_stays_brain_in_hounsfield_units():
+    """At 90 HU it saturates a brain window and joins the bone; in HU it does not."""
+    ct, brain = hounsfield()
+    clot = brain & (R > 0.74) & (X > 80)
+    ct[0][clot] = 90
+    assert as_bool(BrainMask()(ct))[clot].all()
+    assert not as_bool(BrainMask()(np.asarray(WindowCT(windowed=False)(ct))))[clot].all()
+
+
+def test_clipped_hounsfield_units_are_known_by_meta():
+    ct, brain = hounsfield()
+    clipped = MetaTensor(torch.tensor(ct.clip(-200, 1000)), meta={"windowed": False, "modality": "ct"})
+    np.testing.assert_array_equal(as_bool(BrainMask()(clipped)), brain)
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "SRA", "ASL"])
+@pytest.mark.parametrize("hu", [False, True])
+def test_volume_is_taken_along_its_axial_axis(orientation: str, hu: bool):
+    image, brain = volume(np.array([0.8, 0.9, 1.0, 0.9, 0.7]), orientation, hu)
+    mask = BrainMask()(image)
+    assert mask.shape == image.shape
+    np.testing.assert_array_equal(as_bool(mask), brain)
+    np.testing.assert_array_equal(mask.affine, image.affine)
+
+
+def test_volume_keeps_one_component():
+    image, brain = volume(np.array([1.0, 1.0, 1.0]), "RAS")
+    array = np.concatenate([np.asarray(image), np.zeros_like(image), np.asarray(image)[..., :1]], axis=-1)
+    mask = as_bool(BrainMask()(array))
+    np.testing.assert_array_equal(mask[..., :3], brain)
+    assert not mask[..., 3:].any()
+    assert not as_bool(HeadMask()(array))[..., 3:].any()
+
+
+def test_slices_without_a_skull_stay_empty_where_others_have_one():
+    image, _ = volume(np.array([1.0, 1.0, 1.0]), "RAS")
+    array = np.asarray(image).copy()
+    array[..., 2] = np.minimum(array[..., 2], 0.5)
+    mask = BrainMask()(array)
+    assert not as_bool(mask)[..., 2].any()
+    assert mask.meta["brain_method"] == "skull"
+
+
+def test_other_numbers_of_axes():
+    for made in (HeadMask(), BrainMask()):
+        with pytest.raises(ValueError, match="expected a slice"):
+            made(np.ones((4, 4)))
+
+
+# ----------------------------------------------------------------------------------------------- millimetres, methods
+
+
+@pytest.mark.parametrize("spacing", [0.5, 2.0])
+def test_erosion_in_millimetres(spacing: float):
+    ct, brain = head()
+    for mask, truth in (
+        (HeadMask(erode_mm=6.0, pixel_spacing_mm=spacing)(ct), R < 1),
+        (BrainMask(erode_mm=6.0, pixel_spacing_mm=spacing)(ct), brain),
+    ):
+        np.testing.assert_array_equal(as_bool(mask), ndimage.distance_transform_edt(truth) * spacing > 6.0)
+
+
+def test_erosion_asks_the_affine_of_a_volume():
+    image, brain = volume(np.ones(6), "SRA")
+    mask = as_bool(BrainMask(erode_mm=6.0)(image))
+    expected = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=(5.0, 2.0, 2.0))[1:-1, 1:-1, 1:-1] > 6
+    np.testing.assert_array_equal(mask, expected)
+    assert mask[2:4].any()
+    assert not mask[0].any()
+
+
+def test_erosion_needs_a_size():
+    for made in (HeadMask(erode_mm=2.0), BrainMask(erode_mm=2.0)):
+        with pytest.raises(InputError, match="pixel_spacing_mm"):
+            made(head()[0])
+    for transform in (HeadMask, BrainMask):
+        with pytest.raises(ValueError, match="erode_mm"):
+            transform(erode_mm=-1)
+    with pytest.raises(ValueError, match="inset, ring"):
+        BrainMask(method="best")
+
+
+def test_meta_says_what_was_used():
+    ct, _ = head()
+    subject = draw_subject(3, PhantomSettings(size=96, slices=1, contrast="T2"))
+    disc = (R < 1).astype(np.float32)[None]
+    assert BrainMask()(ct).meta["brain_method"] == "skull"
+    assert BrainMask(None)(subject.mri).meta["brain_method"] == "inset"
+    assert BrainMask(None, method="ring")(subject.mri).meta["brain_method"] == "ring"
+    assert BrainMask(None, method="ring")(disc).meta["brain_method"] == "inset"
+    assert BrainMask()(np.zeros((1, 32, 32), dtype=np.float32)).meta["brain_method"] == ""
+
+
+def test_ring_takes_the_channel_that_is_not_ct_and_only_where_ct_fails():
+    subject = draw_subject(3, PhantomSettings(size=96, slices=1, contrast="T2"))
+    ct = np.asarray(WindowCT(windowed=False)(subject.ct))
+    mri = np.asarray(NormalizeMRI()(subject.mri))
+    truth = np.isin(subject.tissue[0], [TISSUES.index(name) for name in ("csf", "gm", "wm", "dura", "calcification")])
+    ring = as_bool(BrainMask(None, method="ring")(mri))
+    assert dice(ring, truth) > 0.97
+    both = np.concatenate([np.zeros_like(ct), mri])
+    np.testing.assert_array_equal(as_bool(BrainMask(0, method="ring")(both)), ring)
+    with_ct = np.concatenate([ct, mri])
+    np.testing.assert_array_equal(as_bool(BrainMask(method="ring")(with_ct)), as_bool(BrainMask()(with_ct)))
+
+
+def test_phantom_ct_in_hounsfield_units_is_closer_than_in_its_window():
+    subject = draw_subject(5, PhantomSettings(size=128, slices=3))
+    inside = [TISSUES.index(name) for name in ("csf", "gm", "wm", "dura", "calcification")]
+    for ct, tissue in zip(subject.ct, subject.tissue, strict=True):
+        truth = np.isin(tissue, inside)
+        hu, windowed = (as_bool(BrainMask()(one)) for one in (ct[None], WindowCT(windowed=False)(ct[None])))
+        assert dice(hu, truth) > 0.97
+        assert dice(hu, truth) > dice(windowed, truth)
+
+
 # ------------------------------------------------------------------------------------------------------ dictionaries
+
+
+def test_dictionary_passes_options_on():
+    ct, _ = head()
+    out = BrainMaskd(erode_mm=4.0, pixel_spacing_mm=1.0, method="ring")({"image": ct})
+    np.testing.assert_array_equal(out["brain"], BrainMask(erode_mm=4.0, pixel_spacing_mm=1.0)(ct))
+    out = HeadMaskd(erode_mm=4.0, pixel_spacing_mm=1.0)({"image": ct})
+    np.testing.assert_array_equal(out["head"], HeadMask(erode_mm=4.0, pixel_spacing_mm=1.0)(ct))
 
 
 @pytest.mark.parametrize(
@@ -179,3 +345,18 @@ def test_real_pairs(real_data, number: int):
     assert (inside >= 0.99).mean() < 0.01  # no skull
     assert (inside > 0.1).mean() > 0.9  # no air
     assert dice(as_bool(masks["both"]), as_bool(masks["ct"])) > 0.97
+
+
+def test_real_ct_volume(real_data):
+    """Upper half of a head in HU: the region shrinks from slice to slice up to the vertex, where there is none."""
+    ct = read_volume(real_data / "volumes" / "ct_head_ge_upper14_hu.nii.gz", "ct")
+    image = MetaTensor(torch.tensor(ct.array[None]), affine=torch.tensor(ct.affine), meta={"modality": "ct"})
+    mask = as_bool(BrainMask()(image))
+    areas = mask.sum(axis=(0, 1)) * 0.9765624**2 / 100
+    assert areas[:4].min() > 150
+    assert areas[:4].max() < 210  # cm2
+    assert (np.diff(areas[3:]) < 0).all()
+    assert areas[-1] == 0
+    inside = ct.array[mask]
+    assert (inside > 300).mean() < 0.01
+    assert (inside < -100).mean() < 0.001

@@ -10,7 +10,9 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import ScaleIntensityRange
 
+from monai_ctmri.errors import InputError
 from monai_ctmri.transforms import LoadSliced, WindowCT, WindowCTd
+from monai_ctmri.transforms.ct import CT_WINDOWS, ClampMetal, ClampMetald, holds_hounsfield
 
 HU = np.array([[-1000, -1, 0, 20], [40, 60, 80, 3000]], dtype=np.int16)[None]
 
@@ -88,3 +90,81 @@ def test_real_picture_spans_the_range(real_data):
     assert case["ct"].min() == 0.0
     assert case["ct"].max() == 1.0
     assert 0.2 < float(case["ct"][0, 100:150, 100:150].median()) < 0.7  # brain is mid grey in a brain window
+
+
+@pytest.mark.parametrize("name", sorted(CT_WINDOWS))
+def test_named_window_is_its_pair(name: str):
+    centre, width = CT_WINDOWS[name]
+    np.testing.assert_array_equal(WindowCT(window=name)(HU), WindowCT(centre, width)(HU))
+    np.testing.assert_array_equal(WindowCT(window=(centre, width))(HU), WindowCT(centre, width)(HU))
+
+
+def test_named_windows_lie_in_radiological_ranges():
+    """Radiopaedia, Windowing (CT)."""
+    ranges = {"subdural": ((50, 100), (130, 300)), "soft_tissue": ((20, 60), (350, 400))}
+    exact = {"brain": (40, 80), "stroke": (40, 40), "bone": (600, 2800)}
+    assert set(CT_WINDOWS) == set(ranges) | set(exact)
+    for name, ((low, high), (narrow, wide)) in ranges.items():
+        assert low <= CT_WINDOWS[name][0] <= high
+        assert narrow <= CT_WINDOWS[name][1] <= wide
+    for name, pair in exact.items():
+        assert CT_WINDOWS[name] == pair
+
+
+def test_several_windows_are_channels_window_by_window():
+    two = np.concatenate([HU, HU + 10])
+    out = WindowCT(window=["brain", "bone", (50, 100)])(MetaTensor(two, meta={"windowed": False}))
+    assert out.shape == (6, 2, 4)
+    for index, pair in enumerate([(40, 80), (600, 2800), (50, 100)]):
+        np.testing.assert_array_equal(out[2 * index : 2 * index + 2], WindowCT(*pair)(two))
+    assert out.meta["window"] == [(40.0, 80.0), (600.0, 2800.0), (50.0, 100.0)]
+    one = WindowCT(window=["brain"])(MetaTensor(HU))
+    assert one.meta["window"] == [(40.0, 80.0)]
+
+
+def test_several_windows_of_a_picture_are_refused():
+    picture = MetaTensor(HU.clip(0, 255).astype(np.uint8), meta={"windowed": True, "filename_or_obj": "a.png"})
+    with pytest.raises(InputError, match=r"a\.png.*HU are lost"):
+        WindowCT(window=["brain", "bone"])(picture)
+    np.testing.assert_array_equal(WindowCT(window="bone")(picture), WindowCT()(picture))
+
+
+@pytest.mark.parametrize("window", ["lung", [], ["brain", "lung"], (40, 0), [(40, -1)]])
+def test_window_that_is_none(window):
+    with pytest.raises(ValueError, match=r"unknown|at least one|width"):
+        WindowCT(window=window)
+
+
+def test_windows_in_a_dictionary():
+    out = WindowCTd("ct", window=["brain", "subdural"])({"ct": HU})
+    np.testing.assert_array_equal(out["ct"], WindowCT(window=["brain", "subdural"])(HU))
+
+
+def test_metal_is_clamped_and_counted():
+    hu = MetaTensor(np.array([[[0.0, 3070.0, 3071.0, 30000.0]]]), meta={"windowed": False})
+    out = ClampMetal()(hu)
+    np.testing.assert_array_equal(out[0, 0], [0, 3070, 3071, 3071])
+    assert out.meta["metal_share"] == 0.5
+    out = ClampMetald(limit=2000)({"ct": hu})["ct"]
+    assert float(out.max()) == 2000
+    assert out.meta["metal_share"] == 0.75
+
+
+def test_a_picture_has_no_metal_to_clamp():
+    picture = MetaTensor(np.array([[[0, 255]]], dtype=np.uint8))
+    out = ClampMetal(limit=100)(picture)
+    np.testing.assert_array_equal(out[0, 0], [0, 255])
+    assert math.isnan(out.meta["metal_share"])
+
+
+def test_limit_must_be_finite():
+    with pytest.raises(ValueError, match="limit"):
+        ClampMetal(math.nan)
+
+
+def test_what_holds_hounsfield_units():
+    assert holds_hounsfield(torch.zeros(1))
+    assert not holds_hounsfield(torch.zeros(1, dtype=torch.uint8))
+    assert not holds_hounsfield(MetaTensor(torch.zeros(1), meta={"windowed": True}))
+    assert not holds_hounsfield(WindowCT()(MetaTensor(HU, meta={"windowed": False})))
+    assert holds_hounsfield(torch.zeros(1, dtype=torch.uint8), windowed=False)

@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_ctmri.transforms import LoadSliced, NormalizeMRI, NormalizeMRId
+from monai_ctmri.transforms.mri import ZScoreMRI, ZScoreMRId, head_mask
 
 
 @pytest.fixture
@@ -117,3 +118,41 @@ def test_real_slices_use_the_range(real_data):
         assert values.max() == 1.0
         assert 0.001 < (values == 1).mean() < 0.01
         assert values[0, :5, :5].max() < 0.05
+
+
+def test_z_score_formula(image: np.ndarray):
+    inside = np.zeros(image.shape, dtype=bool)
+    inside[0, 20:40, 20:40] = True
+    tissue = image[inside].astype(np.float64)
+    expected = np.clip((image - tissue.mean()) / tissue.std(), -3, 3)
+    np.testing.assert_allclose(ZScoreMRI(clip=3)(image, inside), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1e-3, 0), (50, 0), (2, -40)])
+def test_z_score_does_not_see_gain_and_offset(image: np.ndarray, gain: float, offset: float):
+    inside = image > 100
+    np.testing.assert_allclose(ZScoreMRI()(gain * image + offset, inside), ZScoreMRI()(image, inside), atol=1e-3)
+
+
+def test_z_score_takes_the_head_without_a_mask(image: np.ndarray):
+    square = np.zeros(image.shape, dtype=bool)
+    square[0, 16:48, 16:48] = True
+    np.testing.assert_array_equal(head_mask(image).numpy(), square)
+    np.testing.assert_array_equal(ZScoreMRI()(image), ZScoreMRI()(image, square))
+    without = ZScoreMRId()({"mri": image, "ct": image})
+    np.testing.assert_array_equal(without["mri"], ZScoreMRI()(image))
+    assert without["ct"] is image
+    some = image > 400
+    np.testing.assert_array_equal(ZScoreMRId()({"mri": image, "brain": some})["mri"], ZScoreMRI()(image, some))
+
+
+def test_z_score_of_nothing(image: np.ndarray):
+    assert not ZScoreMRI()(np.full((1, 8, 8), 4.0)).any()
+    assert not ZScoreMRI()(image, np.zeros_like(image)).any()
+
+
+def test_z_score_refuses():
+    with pytest.raises(ValueError, match="clip"):
+        ZScoreMRI(clip=0)
+    with pytest.raises(ValueError, match="mask"):
+        ZScoreMRI()(np.ones((1, 8, 8)), np.ones((1, 4, 4)))

@@ -123,6 +123,102 @@ def test_dictionary_with_two_keys(pair: tuple[np.ndarray, np.ndarray]):
         ResidualMapd(("ct", "mri"))
 
 
+# ----------------------------------------------------------------------------------------- several scales, 3 dimensions
+
+
+def volumes() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    image = ndimage.gaussian_filter(rng.random((1, 16, 18, 14)), (0, 1.5, 1.5, 1.5)).astype(np.float32)
+    return image, np.clip(image + rng.normal(0, 0.05, image.shape), 0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_formulas_hold_in_three_dimensions(kind: str):
+    image, pred = volumes()
+    expected = np.abs(image - pred) ** (2 if kind == "l2" else 1)
+    np.testing.assert_allclose(ResidualMap(kind)(image, pred), expected, atol=1e-7)
+
+
+def test_ssim_in_three_dimensions_is_that_of_scikit_image():
+    image, pred = (each[0].astype(np.float64) for each in volumes())
+    expected = np.zeros_like(image)
+    for window in (7, 11):
+        _, local = structural_similarity(
+            image,
+            pred,
+            full=True,
+            gaussian_weights=True,
+            sigma=1.5 * window / 11,
+            truncate=(window // 2) / (1.5 * window / 11),
+            use_sample_covariance=False,
+            data_range=1.0,
+        )
+        expected += (1 - local) / 4
+    np.testing.assert_allclose(ResidualMap("ssim")(*volumes())[0], expected, atol=3e-4)  # single precision
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_coarse_l1_is_the_difference_of_block_means(dims: int, scale: int):
+    rng = np.random.default_rng(2)
+    image, pred = rng.random((2, 1, *(16,) * dims)).astype(np.float32)
+    split = [part for _ in range(dims) for part in (16 // scale, scale)]
+    blocks = image[0].reshape(split).mean(axis=tuple(range(1, 2 * dims, 2)))
+    others = pred[0].reshape(split).mean(axis=tuple(range(1, 2 * dims, 2)))
+    coarse = np.abs(blocks - others)
+    centres = (np.arange(16) + 0.5) / scale - 0.5  # of the voxels, in blocks
+    expected = ndimage.map_coordinates(coarse, np.meshgrid(*[centres] * dims, indexing="ij"), order=1, mode="nearest")
+    np.testing.assert_allclose(ResidualMap("l1", scales=(scale,))(image, pred)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2", "ssim"])
+@pytest.mark.parametrize("shape", [(1, 37, 45), (1, 13, 17, 11)])
+def test_scales_are_joined_voxel_by_voxel(kind: str, shape: tuple[int, ...]):
+    image, pred = np.random.default_rng(3).random((2, *shape)).astype(np.float32)
+    single = [ResidualMap(kind, scales=(scale,))(image, pred).numpy() for scale in (1, 2, 4)]
+    for join, rule in (("mean", np.mean), ("max", np.max)):
+        joined = ResidualMap(kind, scales=(1, 2, 4), join=join)(image, pred).numpy()
+        assert joined.shape == shape
+        np.testing.assert_allclose(joined, rule(single, axis=0), atol=1e-6)
+    np.testing.assert_array_equal(single[0], ResidualMap(kind)(image, pred))
+    np.testing.assert_allclose(ResidualMap(kind, scales=(1, 2, 4))(image, image), 0, atol=1e-6)
+
+
+def test_coarse_scales_find_a_faint_large_lesion_in_noise():
+    rng = np.random.default_rng(4)
+    pred = np.full((1, 128, 128), 0.5, dtype=np.float32)
+    image = (pred + 0.1 * rng.standard_normal(pred.shape)).astype(np.float32)
+    lesion = np.hypot(*(np.mgrid[:128, :128] - 63.5)) < 16
+    image[0][lesion] += 0.1
+
+    def contrast(scales: tuple[int, ...]) -> float:
+        out = ResidualMap("l1", scales=scales)(image, pred).numpy()[0]
+        return (out[lesion].mean() - out[~lesion].mean()) / out[~lesion].std()
+
+    assert contrast((8,)) > 3 * contrast((1,))
+
+
+def test_a_lesion_stays_at_its_place_at_every_scale():
+    pred = np.zeros((1, 64, 64), dtype=np.float32)
+    image = pred.copy()
+    image[0, 24:32, 40:48] = 1
+    for scale in (1, 2, 4, 8):
+        out = ResidualMap("l1", scales=(scale,))(image, pred).numpy()[0]
+        np.testing.assert_allclose(ndimage.center_of_mass(out), (27.5, 43.5), atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"scales": ()}, {"scales": (0,)}, {"scales": (1.5,)}, {"join": "sum"}])
+def test_scale_arguments(options: dict):
+    with pytest.raises(ValueError, match=r"scales|join"):
+        ResidualMap(**options)
+
+
+def test_dictionary_passes_scales_on(pair: tuple[np.ndarray, np.ndarray]):
+    image, pred = pair
+    out = ResidualMapd(scales=(2, 4), join="max")({"image": image, "pred": pred})
+    np.testing.assert_array_equal(out["anomaly_map"], ResidualMap(scales=(2, 4), join="max")(image, pred))
+
+
 # ------------------------------------------------------------------------------------------------------------- score
 
 
