@@ -186,7 +186,7 @@ def test_one_modality_alone(source, tmp_path):
     kinds = {row["kind"] for row in rows_of(write_twins(tmp_path / "ct.csv", tmp_path / "t"))} - {""}
     assert "hemorrhage" in kinds
     assert "ct_rings" in kinds
-    assert not kinds & {"mri_motion", "flip", "wrong_pair", "early_infarct_mri_only"}
+    assert not kinds & {"mri_motion", "flip", "wrong_pair", "infarct_mri_only"}
 
 
 @pytest.mark.parametrize(

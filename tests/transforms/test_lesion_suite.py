@@ -15,7 +15,7 @@ from monai_ctmri.transforms.lesion_suite import SIZES, SUITE, lesion_of, lesion_
 
 PAIR_FAULTS = {"wrong_pair", "wrong_slice", "misregistration", "flip"}
 WITH_DONORS = {"wrong_pair", "wrong_slice"}
-OF_MRI = {kind for kind in SUITE if kind.startswith("mri_")} | {"early_infarct_mri_only"}
+OF_MRI = {kind for kind in SUITE if kind.startswith("mri_")} | {"infarct_mri_only"}
 
 
 def volume_case(seed: int = 3) -> dict:
