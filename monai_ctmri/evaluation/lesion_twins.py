@@ -7,7 +7,8 @@ import hashlib
 import io
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +39,7 @@ TWIN_COLUMNS = (*COLUMNS, keys.CASE, "family", "kind", "size", "size_mm", "contr
 
 _LEAST_BRAIN = 0.08
 _DONORS = 5
+_KEPT = 64
 
 
 def write_twins(
@@ -80,15 +82,24 @@ def write_twins(
     if all(case.label is None for case in manifest):
         manifest = manifest.with_cases(replace(case, label=0) for case in manifest)
     normals = [case for case in manifest if case.label == 0]
-    loaded = {case.name: one for case in normals if (one := _loaded(case)) is not None}
-    if not loaded:
+    # A cohort does not fit into memory: what is known of each case is small, its images are read when needed.
+    load = lru_cache(maxsize=_KEPT)(_loaded)
+    outlines: dict[Case, _Outline] = {}
+    for done, case in enumerate(normals, start=1):
+        outline = _outline(load(case))
+        if outline.area >= _LEAST_BRAIN * outline.height * outline.width:
+            outlines[case] = outline
+        say("Looking for brain", done, len(normals))
+    if not outlines:
         raise InputError.about(manifest_path, "no normal case shows brain enough for a lesion", "give other slices")
     rows = [_row(case, folder) for case in normals]
     for done, case in enumerate(normals, start=1):
-        if case.name in loaded:
+        if case in outlines:
+            strangers, neighbours = _partners(case, outlines)
+            donors, others = ([load(one) for one in group] for group in (strangers, neighbours))
             for size in sizes:
-                for transform in _suite(loaded[case.name], loaded, size, kinds, contrast):
-                    rows.append(_write(case, loaded[case.name], transform, size, seed, folder))
+                for transform in _suite(load(case), donors, others, size, kinds, contrast):
+                    rows.append(_write(case, load(case), transform, size, seed, folder))
         say("Injecting", done, len(normals))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, TWIN_COLUMNS, lineterminator="\n", restval="")
@@ -107,8 +118,42 @@ def _check(kinds: Sequence[str] | None, sizes: Sequence[str]) -> None:
         raise InputError.about("sizes", "none", f"use one of {', '.join(SIZES)}")
 
 
-def _loaded(case: Case) -> dict[str, Any] | None:
-    """The case as lesions take it, with the stored values beside it; None where hardly any brain shows."""
+@dataclass(frozen=True)
+class _Outline:
+    """What choosing partners needs to know of a case: area of the brain in pixels, size of the picture."""
+
+    area: float
+    height: int
+    width: int
+
+
+def _outline(loaded: Mapping[str, Any]) -> _Outline:
+    brain = np.asarray(loaded["brain"])
+    return _Outline(float(brain.sum()), *brain.shape[-2:])
+
+
+def _partners(case: Case, outlines: Mapping[Case, _Outline]) -> tuple[list[Case], list[Case]]:
+    """Cases of other subjects at about the same level, and other slices of the same subject; both in an order that
+    does not depend on the manifest's."""
+    own = outlines[case]
+    alike = sorted(
+        (
+            one
+            for one, outline in outlines.items()
+            if (outline.height, outline.width) == (own.height, own.width)
+            and set(case.modalities) <= set(one.modalities)
+            and one.name != case.name
+        ),
+        # A partner from another level would be too easy to see; the size of the brain stands for the level.
+        key=lambda one: (abs(outlines[one].area - own.area), one.name),
+    )
+    strangers = [one for one in alike if one.subject != case.subject]
+    neighbours = [one for one in alike if one.subject == case.subject]
+    return strangers[:_DONORS], sorted(neighbours, key=lambda one: one.name)
+
+
+def _loaded(case: Case) -> dict[str, Any]:
+    """The case as lesions take it, with the stored values beside it."""
     entry: dict[str, Any] = {keys.CASE: case.name, keys.SUBJECT: case.subject, "stored": {}, "scale": {}}
     windowed: list[torch.Tensor] = []
     for name in case.modalities:
@@ -123,10 +168,7 @@ def _loaded(case: Case) -> dict[str, Any] | None:
             positive = (entry[name] > 0) & (entry[name] < 1)
             ratio = (stored / entry[name].clamp(min=1e-12))[positive]
             entry["scale"][name] = float(ratio.median()) if ratio.numel() else 0.0
-    brain = BrainMask(ct_channel=0 if keys.CT in case.modalities else None)(torch.cat(list(windowed)))
-    if float(np.asarray(brain).mean()) < _LEAST_BRAIN:
-        return None
-    entry["brain"] = brain
+    entry["brain"] = BrainMask(ct_channel=0 if keys.CT in case.modalities else None)(torch.cat(list(windowed)))
     contrast = case.note.partition(";")[0].strip()
     if contrast in ("T1", "T2", "PD", "FLAIR"):
         entry["mri_contrast"] = contrast
@@ -135,24 +177,17 @@ def _loaded(case: Case) -> dict[str, Any] | None:
 
 def _suite(
     case: Mapping[str, Any],
-    cases: Mapping[str, Mapping[str, Any]],
+    donors: Sequence[Mapping[str, Any]],
+    neighbours: Sequence[Mapping[str, Any]],
     size: str,
     kinds: Sequence[str] | None,
     contrast: float,
 ) -> list[LesionTransform]:
-    modalities = [name for name in keys.MODALITIES if name in case]
-    shape = tuple(case["brain"].shape)
-    area = float(np.asarray(case["brain"]).sum())
-    alike = [one for one in cases.values() if tuple(one["brain"].shape) == shape and all(n in one for n in modalities)]
-    strangers = [one for one in alike if one[keys.SUBJECT] != case[keys.SUBJECT]]
-    # A partner from another level would be too easy to see; the size of the brain stands for the level.
-    strangers.sort(key=lambda one: (abs(float(np.asarray(one["brain"]).sum()) - area), one[keys.CASE]))
-    neighbours = [one for one in alike if one[keys.SUBJECT] == case[keys.SUBJECT] and one is not case]
     return lesion_suite(
-        modalities,
+        [name for name in keys.MODALITIES if name in case],
         size,
         kinds=kinds,
-        donors=strangers[:_DONORS],
+        donors=donors,
         neighbours=neighbours,
         contrast=contrast,
         pixel_spacing_mm=_pixel_mm(case),
