@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_atomically", "write_float_picture", "write_json", "write_text"]
+__all__ = ["relative_path", "write_atomically", "write_float_picture", "write_json", "write_text"]
 
 
 @contextmanager
@@ -55,3 +55,18 @@ def write_float_picture(path: str | os.PathLike[str], values: Any) -> None:
     plane = np.ascontiguousarray(values, dtype=np.float32)
     with write_atomically(path) as temporary:
         Image.fromarray(plane).save(temporary, format="TIFF")
+
+
+def relative_path(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
+    """Return how a table that lies in ``folder`` names a file: relative to the folder where that leads to it, with
+    forward slashes, else absolute."""
+    folder = Path(os.path.abspath(folder))
+    absolute = os.path.abspath(path)
+    try:
+        relative = os.path.relpath(absolute, folder)
+    except ValueError:  # another drive
+        return Path(absolute).as_posix()
+    # The system follows symbolic links before it applies "..", so behind a link such a path would lead elsewhere.
+    if relative.split(os.sep)[0] == os.pardir and os.path.realpath(folder) != os.fspath(folder):
+        return Path(absolute).as_posix()
+    return Path(relative).as_posix()

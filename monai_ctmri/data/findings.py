@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from monai_ctmri.data.files import write_atomically
+from monai_ctmri.data.files import relative_path, write_atomically
 from monai_ctmri.errors import InputError
 
 __all__ = ["COLUMNS", "KINDS", "SEVERITIES", "Finding", "read_findings", "write_findings"]
@@ -92,7 +92,7 @@ def write_findings(path: str | os.PathLike[str], findings: Iterable[Finding]) ->
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for finding in findings:
-        writer.writerow([_relative(finding.file, folder), finding.kind, finding.measure, finding.severity])
+        writer.writerow([relative_path(finding.file, folder), finding.kind, finding.measure, finding.severity])
     try:
         content = text.getvalue().encode("utf-8")
     except UnicodeEncodeError as error:
@@ -122,11 +122,3 @@ def read_findings(path: str | os.PathLike[str]) -> list[Finding]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError.about(path, "cannot be read", "give the findings.csv that prepare wrote") from error
     return findings
-
-
-def _relative(path: Path, folder: Path) -> str:
-    absolute = os.path.abspath(path)
-    try:
-        return Path(os.path.relpath(absolute, folder)).as_posix()
-    except ValueError:  # another drive
-        return Path(absolute).as_posix()

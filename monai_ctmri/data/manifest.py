@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, overload
 
 from monai_ctmri import keys
-from monai_ctmri.data.files import write_atomically, write_json
+from monai_ctmri.data.files import relative_path, write_atomically, write_json
 from monai_ctmri.errors import InputError
 
 __all__ = ["COLUMNS", "SPLITS", "Case", "Manifest", "case_names"]
@@ -179,7 +179,7 @@ class Manifest(Sequence[Case]):
         in a selection, so that reading gives back an equal manifest.
         """
         folder = Path(os.path.abspath(path)).parent
-        items = [_item_of(case, lambda p: _relative(p, folder)) | {keys.NOTE: case.note} for case in self.cases]
+        items = [_item_of(case, lambda p: relative_path(p, folder)) | {keys.NOTE: case.note} for case in self.cases]
         derived = [case.name for case in _named(folder, self.cases)] == [case.name for case in self.cases]
         columns = COLUMNS if derived else (*COLUMNS, keys.CASE)
         text = io.StringIO(newline="")
@@ -204,7 +204,7 @@ class Manifest(Sequence[Case]):
         any_split = any(case.split for case in self.cases)
         lists: dict[str, list[dict[str, Any]]] = {name: [] for name in _LIST_OF_SPLIT.values()} if any_split else {}
         for case in self.cases:
-            item = _item_of(case, lambda p: _relative(p, folder)) | ({keys.NOTE: case.note} if case.note else {})
+            item = _item_of(case, lambda p: relative_path(p, folder)) | ({keys.NOTE: case.note} if case.note else {})
             lists.setdefault(_LIST_OF_SPLIT[case.split] if case.split else _UNSPLIT_LIST, []).append(item)
         write_json(path, lists)
 
@@ -297,21 +297,9 @@ def _stem(name: str) -> str:
 
 def _named(folder: Path, cases: Sequence[Case]) -> list[Case]:
     """Return the cases under the names that reading a manifest in ``folder`` gives them."""
-    files = [_relative(case.ct or case.mri or Path(), folder) for case in cases]
+    files = [relative_path(case.ct or case.mri or Path(), folder) for case in cases]
     names = case_names(files, [case.subject for case in cases])
     return [replace(case, name=name) for case, name in zip(cases, names, strict=True)]
-
-
-def _relative(path: str | os.PathLike[str], folder: Path) -> str:
-    absolute = os.path.abspath(path)
-    try:
-        relative = os.path.relpath(absolute, folder)
-    except ValueError:  # another drive
-        return Path(absolute).as_posix()
-    # The system follows symbolic links before it applies "..", so behind a link such a path would lead elsewhere.
-    if relative.split(os.sep)[0] == os.pardir and os.path.realpath(folder) != os.fspath(folder):
-        return Path(absolute).as_posix()
-    return Path(relative).as_posix()
 
 
 def _item_of(case: Case, name_file: Callable[[Path], str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_ctmri import keys
-from monai_ctmri.data.files import write_atomically, write_text
+from monai_ctmri.data.files import relative_path, write_atomically, write_text
 from monai_ctmri.data.manifest import COLUMNS, Case, Manifest
 from monai_ctmri.data.quarantine import without_quarantined
 from monai_ctmri.data.reading.volumes import write_volume
@@ -265,7 +265,7 @@ def _placed(affine: np.ndarray) -> np.ndarray:
 
 def _row(case: Case, folder: Path) -> dict[str, Any]:
     def relative(path: Path | None) -> str:
-        return "" if path is None else Path(os.path.relpath(path, folder)).as_posix()
+        return "" if path is None else relative_path(path, folder)
 
     return {
         keys.CT: relative(case.ct),

@@ -12,6 +12,8 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
+from .intervals import interval
+
 __all__ = [
     "RandIntensityVariation",
     "RandIntensityVariationD",
@@ -22,13 +24,6 @@ __all__ = [
     "RandNoiseInjectionDict",
     "RandNoiseInjectiond",
 ]
-
-
-def _interval(name: str, value: tuple[float, float], least: float = -np.inf) -> tuple[float, float]:
-    low, high = (float(end) for end in value)
-    if not least <= low <= high:
-        raise ValueError(f"{name} must be (low, high) with {least} <= low <= high, got {value}.")
-    return low, high
 
 
 def _finish(out: torch.Tensor, source: torch.Tensor) -> NdarrayOrTensor:
@@ -49,14 +44,14 @@ class RandNoiseInjection(RandomizableTransform):
         std: interval of the standard deviation, in units of the [0, 1] range. Defaults to (0, 0.05).
 
     Raises:
-        ValueError: when ``std`` is no interval of non-negative numbers.
+        InputError: when ``std`` is no interval of non-negative numbers.
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(self, prob: float = 0.1, std: tuple[float, float] = (0.0, 0.05)) -> None:
         super().__init__(prob)
-        self.std = _interval("std", std, 0.0)
+        self.std = interval("std", std, 0.0)
         self._noise = np.zeros(())
 
     def randomize(self, data: torch.Tensor) -> None:
@@ -91,7 +86,7 @@ class RandIntensityVariation(RandomizableTransform):
         gamma: interval of ``c``, above 0. Defaults to (0.8, 1.25).
 
     Raises:
-        ValueError: when an interval is out of order or ``gain`` or ``gamma`` is not positive.
+        InputError: when an interval is out of order or ``gain`` or ``gamma`` is not positive.
     """
 
     backend = [TransformBackends.TORCH]
@@ -105,9 +100,9 @@ class RandIntensityVariation(RandomizableTransform):
     ) -> None:
         super().__init__(prob)
         smallest = float(np.finfo(np.float32).tiny)
-        self.gain = _interval("gain", gain, smallest)
-        self.shift = _interval("shift", shift)
-        self.gamma = _interval("gamma", gamma, smallest)
+        self.gain = interval("gain", gain, smallest)
+        self.shift = interval("shift", shift)
+        self.gamma = interval("gamma", gamma, smallest)
         self._drawn = np.zeros((3, 0))
 
     def randomize(self, data: torch.Tensor) -> None:

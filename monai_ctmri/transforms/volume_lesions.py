@@ -111,7 +111,6 @@ class InjectIntoVolumed(RandomizableTransform, MapTransform):
         self.levels_mm = levels_mm
         self.height_mm = height_mm
         self._drawn: tuple[int, float, int] | None = None
-        self._in_brain = True
 
     def randomize(self, data: Mapping[Hashable, Any]) -> None:
         """Decide whether to inject, and draw the seed of the lesion, its size and its middle slice."""
@@ -147,10 +146,10 @@ class InjectIntoVolumed(RandomizableTransform, MapTransform):
             return self._finish(d, stacks, results, middle, len(results) * spacing)
         row, column = ndimage.center_of_mass(own._drawn.mask)
         # A gap in the skull has its centre outside the brain: there is no brain at that place in any slice.
-        self._in_brain = bool(own._brain(first)[round(row), round(column)])
+        in_brain = bool(own._brain(first)[round(row), round(column)])
         for index, below in _around(stacks, middle, 0.5 * height / spacing):
             share = 1 - (2 * below * spacing / height) ** 2
-            result = self._injected(self._slice(d, stacks, index), own, seed, size, share, (row, column))
+            result = self._injected(self._slice(d, stacks, index), own, seed, size, share, (row, column), in_brain)
             if result is not None:
                 results[index] = result
             elif index == middle:
@@ -165,6 +164,7 @@ class InjectIntoVolumed(RandomizableTransform, MapTransform):
         size: float,
         share: float,
         place: tuple[float, float],
+        in_brain: bool,
     ) -> dict[Hashable, Any] | None:
         """One slice with its part of the body; None where there is no room for it."""
         size_mm = size * float(np.sqrt(share))
@@ -172,7 +172,7 @@ class InjectIntoVolumed(RandomizableTransform, MapTransform):
             return None
         try:
             brain = own._brain(case)
-            if self._in_brain and not brain[round(place[0]), round(place[1])]:
+            if in_brain and not brain[round(place[0]), round(place[1])]:
                 return None
             rows, columns = (np.flatnonzero(brain.any(axis=axis)) for axis in (1, 0))
             own.location = (

@@ -101,3 +101,13 @@ def test_a_name_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not valid Unicode"):
         write_findings(tmp_path / "findings.csv", [Finding(tmp_path / "a\udcff.png", "blank")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_behind_a_link_names_files_that_are_found(tmp_path):
+    """The system follows links before it applies "..": a path relative to the link would lead elsewhere."""
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "a.png").write_bytes(b"x")
+    write_findings(tmp_path / "link" / "findings.csv", [Finding(tmp_path / "a.png", "blank")])
+    named = (tmp_path / "link" / "findings.csv").read_text().splitlines()[1].split(",")[0]
+    assert (tmp_path / "link" / named).resolve() == tmp_path / "a.png"

@@ -148,7 +148,9 @@ def test_no_registration_where_the_grids_agree(phantom, tmp_path):
     def align(fixed: Volume, moving: Volume) -> Aligned:
         raise AssertionError("called")
 
-    SliceCutter(tmp_path, align=align).cut(phantom[:1])
+    cases, findings = SliceCutter(tmp_path, align=align).cut(phantom[:1])
+    assert cases.is_paired
+    assert not findings
 
 
 def test_a_mask_labels_each_slice(phantom, tmp_path):
