@@ -15,6 +15,8 @@ LABEL = "label"
 MASK = "mask"
 SUBJECT = "subject"
 SPLIT = "split"
+TARGET = "target"
+SCORES = "scores"
 NOTE = "note"
 
 MODALITIES = (CT, MRI)

@@ -19,6 +19,8 @@ CONTRACT = {
     "SUBJECT": "subject",
     "SPLIT": "split",
     "NOTE": "note",
+    "TARGET": "target",
+    "SCORES": "scores",
 }
 
 

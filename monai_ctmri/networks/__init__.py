@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .convolutional_autoencoder import ConvolutionalAutoencoder
+from .denoiser import CrossModalDenoiser
 
-__all__ = ["ConvolutionalAutoencoder"]
+__all__ = ["ConvolutionalAutoencoder", "CrossModalDenoiser"]
