@@ -34,14 +34,29 @@ def negative_log_likelihood(
 
 
 class LaplaceLoss(nn.Module):
-    """Negative log-likelihood of a Laplace distribution a voxel: ``|y - m| / b + log b``.
+    """Negative log-likelihood of a Laplace distribution a voxel: ``b'^beta (|y - m| / b + log b)``.
 
     Training with it makes ``b`` the expected absolute error (heteroscedastic regression, Kendall and Gal, NeurIPS
-    2017, with the Laplace density). torch has this loss for the normal distribution only.
+    2017, with the Laplace density). torch has this loss for the normal distribution only. ``b'`` is ``b`` without its
+    gradient: with ``beta`` 0 a network that errs somewhere calls that place uncertain, and the gradient of the mean
+    dies there (Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation", ICLR 2022); with 1 the
+    mean is trained as by the absolute error. The ``b`` that is best for a voxel is the same for every ``beta``.
 
     The mean is taken over the voxels of a case, then over those of its modalities that are present in the target (a
     channel of zeros is absent), then over the cases: a batch in two halves gives the mean of the halves' losses.
+
+    Args:
+        beta: in [0, 1]. Defaults to 0.5.
+
+    Raises:
+        ValueError: when ``beta`` is out of range.
     """
+
+    def __init__(self, beta: float = 0.5) -> None:
+        super().__init__()
+        if not 0.0 <= beta <= 1.0:
+            raise ValueError(f"beta must be in [0, 1], got {beta}.")
+        self.beta = float(beta)
 
     def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss, a scalar.
@@ -58,7 +73,8 @@ class LaplaceLoss(nn.Module):
         if pred.shape[1] != 2 * modalities or pred.shape[2:] != target.shape[2:]:
             raise ValueError(f"pred {tuple(pred.shape)} is not mean and log-scale of target {tuple(target.shape)}.")
         mean, log_scale = pred[:, :modalities].float(), pred[:, modalities:].float()
-        loss = ((target.float() - mean).abs() * torch.exp(-log_scale) + log_scale).flatten(2).mean(dim=2)
+        loss = (target.float() - mean).abs() * torch.exp(-log_scale) + log_scale
+        loss = (loss * torch.exp(self.beta * log_scale.detach())).flatten(2).mean(dim=2)
         present = (target != 0).flatten(2).any(dim=2).to(loss.dtype)
         return ((loss * present).sum(dim=1) / present.sum(dim=1).clamp(min=1.0)).mean()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from monai.transforms import Compose
 from monai_ctmri.bundle import bundle_root
 from monai_ctmri.engines.history import read_history
 from monai_ctmri.engines.randomness import preserved_random_state
+from monai_ctmri.errors import InputError
 from monai_ctmri.transforms.anomalies import assert_families_unseen
 
 __all__ = ["TrainedBundle", "train_bundle"]
@@ -46,6 +47,7 @@ def train_bundle(
     output_dir: str | os.PathLike[str],
     *,
     each_epoch: Callable[[int, int], None] | None = None,
+    overlays: Sequence[str] = (),
     **overrides: Any,
 ) -> TrainedBundle:
     """Train a bundle that ships with this package, or continue a training that was cut off in ``output_dir``.
@@ -56,15 +58,18 @@ def train_bundle(
         name: bundle, e.g. ``brain_ctmri_autoencoder``.
         output_dir: the bundle's ``output_dir``: checkpoints, weights, history.
         each_epoch: called with (epochs done, epochs at most).
-        overrides: top-level values of the bundle's ``train.yaml``.
+        overlays: configurations laid over the bundle's ``train.yaml`` in this order: names of those beside it, e.g.
+            ``vae``, or paths of your own files.
+        overrides: top-level values of the configuration.
 
     Raises:
-        InputError: for bad data, or when the training preprocessing holds anomalies of a family that only tests.
+        InputError: for bad data, an overlay that is not there, or when the training preprocessing holds anomalies of a
+            family that only tests.
     """
     configs = bundle_root(name) / "configs"
     with preserved_random_state(), _own_logging():
         workflow = ConfigWorkflow(
-            config_file=str(configs / "train.yaml"),
+            config_file=[str(configs / "train.yaml"), *(_overlay(configs, one) for one in overlays)],
             meta_file=str(configs / "metadata.json"),
             logging_file=False,
             workflow_type="train",
@@ -82,6 +87,14 @@ def train_bundle(
     weights = Path(output_dir) / "models" / "model.pt"
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return TrainedBundle(network.to("cpu").eval(), preprocess, read_history(Path(output_dir) / "history.json"), weights)
+
+
+def _overlay(configs: Path, name: str) -> str:
+    for path in (configs / f"{name}.yaml", Path(name)):
+        if path.is_file():
+            return str(path)
+    known = ", ".join(sorted(path.stem for path in configs.glob("*.yaml") if path.stem != "train"))
+    raise InputError.about(f"overlay {name}", "no such configuration", f"use one of {known}, or the path of a file")
 
 
 @contextmanager

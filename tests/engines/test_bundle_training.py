@@ -18,6 +18,7 @@ from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.engines import bundle_training
 from monai_ctmri.engines.bundle_training import train_bundle
 from monai_ctmri.errors import InputError, find_input_error
+from monai_ctmri.networks.variational_autoencoder import VariationalAutoencoder
 
 NAME = "brain_ctmri_autoencoder"
 TINY = {"image_size": 32, "max_epochs": 2, "batch_size": 4, "progress_bar": False}
@@ -167,3 +168,33 @@ def test_bad_data_is_an_input_error_behind_whatever_the_configuration_raises(tmp
         train_bundle(NAME, tmp_path / "out", dataset_dir=str(tmp_path / "none.csv"), **TINY)
     assert "none.csv" in str(find_input_error(caught.value))
     assert not logging.getLogger("monai.bundle.workflows").disabled
+
+
+def test_an_overlay_by_name_and_one_by_path(manifest, tmp_path):
+    """The second lies over the first; what is given by name lies over both."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("kl_warmup_epochs: 2\nlatent_dim: 4\nkl_weight: 0.5\n")
+    given = {**TINY, "max_epochs": 1, "kl_weight": 0.25}
+    found = train_bundle(NAME, tmp_path / "out", overlays=["vae", str(mine)], dataset_dir=str(manifest), **given)
+    assert isinstance(found.network, VariationalAutoencoder)
+    settings = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert (settings["kl_warmup_epochs"], settings["latent_dim"], settings["kl_weight"]) == (2, 4, 0.25)
+    assert settings["likelihood"] == "laplace"
+    image = torch.rand(1, 2, 32, 32)
+    assert found.network.encode(image).shape == (1, 4)
+    assert found.network(image).shape == image.shape
+
+
+def test_an_overlay_that_is_not_there_is_named(manifest, tmp_path):
+    with pytest.raises(InputError, match=r"overlay vea: no such configuration.*vae") as caught:
+        train_bundle(NAME, tmp_path, overlays=["vea"], dataset_dir=str(manifest), **TINY)
+    assert "\n" not in str(caught.value)
+    assert not logging.getLogger("monai.bundle.workflows").disabled
+
+
+def test_anomalies_for_testing_hide_in_no_overlay(manifest, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    injection = {"_target_": "monai_ctmri.transforms.InjectTumourd", "keys": ["ct", "mri"], "prob": 0.5}
+    mine.write_text(yaml.safe_dump({"+train#random_transforms": [injection]}))
+    with pytest.raises(InputError, match=r"InjectTumourd: trains on anomalies of family B"):
+        train_bundle(NAME, tmp_path / "out", overlays=[str(mine)], dataset_dir=str(manifest), **TINY)
