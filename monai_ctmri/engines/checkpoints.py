@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -47,9 +48,11 @@ class ResumableCheckpoint:
     """Save the whole training after each epoch; start from the newest checkpoint when there is one.
 
     MONAI's CheckpointSaver writes in place (a kill leaves a half file) and its CheckpointLoader needs a fixed name;
-    here writing is atomic, an unreadable file gives way to the one before it, and the first process writes for all.
+    here writing is atomic, an unreadable file gives way to the one before it, and the first process writes for all,
+    into a folder that all processes read.
 
-    Attach it after the handlers whose state it keeps (validation, best model), so that it sees the epoch's outcome.
+    Attach it after the handlers whose state it keeps (validation, best model, learning rate), so that it sees the
+    epoch's outcome.
 
     Args:
         folder: where ``checkpoint_epoch=N.pt`` go.
@@ -92,7 +95,7 @@ class ResumableCheckpoint:
         """Restore everything from the newest readable checkpoint.
 
         Raises:
-            InputError: when the checkpoint is of another network or set-up.
+            InputError: when the checkpoint is of another network or set-up, or not every process found the same one.
         """
         if not self.resume:
             if getattr(engine.state, "rank", 0) == 0:
@@ -100,6 +103,7 @@ class ResumableCheckpoint:
                     path.unlink(missing_ok=True)
             return
         found = _latest(self.folder)
+        _demand_same_everywhere(self.folder, found[1][_TRAINER]["epoch"] if found else 0)
         if found is None:
             return
         path, content = found
@@ -116,6 +120,16 @@ class ResumableCheckpoint:
         logger.info("Continuing after epoch %d from %s", epoch, path)
         if engine.state.max_epochs is not None and epoch >= engine.state.max_epochs:
             logger.info("Nothing left to train: %d of %d epochs are done", epoch, engine.state.max_epochs)
+
+
+def _demand_same_everywhere(folder: Path, epoch: int) -> None:
+    """Refuse processes that would continue from different epochs and then wait for each other for ever."""
+    if idist.get_world_size() == 1:
+        return
+    epochs = [int(each) for each in torch.as_tensor(idist.all_gather(torch.tensor([epoch], device=idist.device())))]
+    if len(set(epochs)) > 1:
+        problem = f"the processes found checkpoints of different epochs: {', '.join(map(str, epochs))}"
+        raise InputError.about(folder, problem, "give an output_dir on a disk that all machines share")
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:

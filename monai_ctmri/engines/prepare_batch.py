@@ -1,4 +1,4 @@
-"""What a batch means to a trainer: for a reconstruction, the image is its own target."""
+"""What a batch means to a trainer: what goes in, and what has to come out of it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ __all__ = ["PrepareBatchReconstruction"]
 
 
 class PrepareBatchReconstruction(PrepareBatch):
-    """Give the image as input and as target, so that MONAI's supervised trainer and evaluator train a reconstruction.
+    """Give the image as input and, unless another entry is named, as target: MONAI's supervised trainer and evaluator
+    then train a reconstruction, or a denoiser.
 
     MONAI's default gives no target where the batch has no ``label``, and a class number where it has one.
 
     Args:
         key: entry of the batch to reconstruct, shape [N, C, H, W].
+        target_key: entry with what the image must become, e.g. ``target`` where ``image`` was corrupted; None takes the
+            image itself.
     """
 
-    def __init__(self, key: str = keys.IMAGE) -> None:
+    def __init__(self, key: str = keys.IMAGE, target_key: str | None = None) -> None:
         self.key = key
+        self.target_key = target_key
 
     def __call__(
         self,
@@ -32,6 +36,12 @@ class PrepareBatchReconstruction(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ``(image, image)`` on ``device``; ``kwargs`` go to :meth:`torch.Tensor.to`."""
+        """Return ``(image, target)`` on ``device``; ``kwargs`` go to :meth:`torch.Tensor.to`.
+
+        Raises:
+            KeyError: when the batch lacks an entry.
+        """
         image = batchdata[self.key].to(device=device, non_blocking=non_blocking, **kwargs)
-        return image, image
+        if self.target_key is None:
+            return image, image
+        return image, batchdata[self.target_key].to(device=device, non_blocking=non_blocking, **kwargs)

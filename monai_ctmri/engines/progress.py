@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 
@@ -14,7 +15,7 @@ class TrainingProgress:
     """Show a bar an epoch with the loss of the last batch.
 
     Ignite's bar has to be told where the loss is: a MONAI trainer's output is a list with one dictionary an item, not a
-    number.
+    number. In a distributed run only the first process shows a bar.
 
     Args:
         disable: None shows the bar on a terminal only, so that log files stay readable; True never shows it.
@@ -27,6 +28,8 @@ class TrainingProgress:
 
     def attach(self, engine: Engine) -> None:
         """Advance the bar after each iteration of ``engine``."""
+        if idist.get_rank() != 0:
+            return
         ProgressBar(disable=self.disable, **self.kwargs).attach(engine, output_transform=_loss)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.metrics import compute_roc_auc
+from monai.utils import string_list_all_gather
 
 from monai_ctmri import keys
 from monai_ctmri.data.files import write_float_picture, write_json, write_text
@@ -21,19 +24,29 @@ from monai_ctmri.transforms import MapScore
 __all__ = ["CaseResults"]
 
 _MSE = "mse"
+_IDENTITY = (keys.CASE, keys.SUBJECT, keys.LABEL)
 
 
 class CaseResults:
     """Write ``scores.csv`` and, as asked, ``maps/<case>.tif`` and ``metrics.json`` to a folder.
 
     Needs a MONAI evaluator with decollation whose cases have ``case``, ``subject`` and ``label`` and whose
-    post-processing gives ``anomaly_map`` [1, H, W] and a mask of where to look.
+    post-processing gives ``anomaly_map`` [1, H, W] and a mask of where to look, or named scores.
 
-    Columns of ``scores.csv``: case, subject, label (empty where unknown), mse (of the whole image), then the scores of
-    :class:`~monai_ctmri.transforms.MapScore` with the prefix ``l1_``. All are higher for the more abnormal.
+    Columns of ``scores.csv``: case, subject, label (empty where unknown), then
 
-    ``metrics.json``: the mean of each column over all cases, over the normal and over the abnormal ones; with both
-    classes also the area under the ROC curve of each column.
+    - without ``scores_key``: mse (of the whole image) and the scores of :class:`~monai_ctmri.transforms.MapScore` with
+      the prefix ``l1_``;
+    - with it: the named scores as they are; a score that a case does not have, e.g. for want of a modality, is empty.
+
+    All are higher for the more abnormal.
+
+    ``metrics.json``: the mean of each column over all cases, over the normal and over the abnormal ones that have it;
+    with both classes also the area under the ROC curve of each column.
+
+    In a distributed run (attach it in every process) each process writes the maps of its own cases, into what must be
+    one folder for all; the first one writes the rows of all, in the order of the data set where a DistributedSampler
+    without shuffling dealt them out, each case once however the sampler filled up its shares.
 
     Args:
         folder: where to write.
@@ -42,6 +55,7 @@ class CaseResults:
         save_key: entry with the map [1, h, w] to save as 32-bit float TIFF; None saves none.
         metrics: whether to write ``metrics.json``.
         extra: further entries for ``metrics.json``, e.g. the data set's name.
+        scores_key: entry with the named scores of a case, numbers by name; None scores ``anomaly_map``.
     """
 
     def __init__(
@@ -52,6 +66,7 @@ class CaseResults:
         save_key: str | None = None,
         metrics: bool = False,
         extra: Mapping[str, Any] | None = None,
+        scores_key: str | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.map_score = map_score or MapScore()
@@ -59,6 +74,7 @@ class CaseResults:
         self.save_key = save_key
         self.metrics = metrics
         self.extra = dict(extra or {})
+        self.scores_key = scores_key
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -75,37 +91,46 @@ class CaseResults:
         outputs: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
         for case, output in zip(cases, outputs, strict=True):
             label = int(case[keys.LABEL])
-            error = torch.as_tensor(output[keys.IMAGE]).float() - torch.as_tensor(output[keys.PRED]).float()
-            scores = self.map_score(output[keys.ANOMALY_MAP], output[self.mask_key])
             self.rows.append(
                 {
                     keys.CASE: case[keys.CASE],
                     keys.SUBJECT: case[keys.SUBJECT],
                     keys.LABEL: label if label in (0, 1) else "",
-                    _MSE: float(error.square().mean()),
-                    **{f"l1_{name}": value for name, value in scores.items()},
+                    **self._scores(output),
                 }
             )
             if self.save_key is not None:
                 self._save_map(case[keys.CASE], output[self.save_key])
 
+    def _scores(self, output: Mapping[str, Any]) -> dict[str, float]:
+        if self.scores_key is not None:
+            return {str(name): float(value) for name, value in output[self.scores_key].items()}
+        error = torch.as_tensor(output[keys.IMAGE]).float() - torch.as_tensor(output[keys.PRED]).float()
+        scores = self.map_score(output[keys.ANOMALY_MAP], output[self.mask_key])
+        return {_MSE: float(error.square().mean()), **{f"l1_{name}": value for name, value in scores.items()}}
+
     def _save_map(self, name: str, values: Any) -> None:
         write_float_picture(self.folder / "maps" / f"{name}.tif", torch.as_tensor(values).detach().cpu().numpy()[0])
 
     def _write(self, engine: Engine) -> None:
+        self.rows = _rows_of_all_processes(self.rows)
+        if idist.get_rank() != 0:
+            return
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(self.rows[0]) if self.rows else [keys.CASE])
+        writer = csv.DictWriter(text, list(self._columns()) or [keys.CASE], restval="")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.folder / "scores.csv", text.getvalue())
         if self.metrics:
             write_json(self.folder / "metrics.json", self.extra | self.summary())
 
+    def _columns(self) -> dict[str, None]:
+        """Names of all columns, in the order of their first appearance."""
+        return {name: None for row in self.rows for name in row}
+
     def summary(self) -> dict[str, Any]:
         """Return what ``metrics.json`` says of the cases seen."""
-        names = [
-            name for name in (self.rows[0] if self.rows else {}) if name not in (keys.CASE, keys.SUBJECT, keys.LABEL)
-        ]
+        names = [name for name in self._columns() if name not in _IDENTITY]
         groups = {
             "all": self.rows,
             "normal": [row for row in self.rows if row[keys.LABEL] == 0],
@@ -113,16 +138,37 @@ class CaseResults:
         }
         found: dict[str, Any] = {"cases": {group: len(rows) for group, rows in groups.items()}}
         found["mean"] = {
-            group: {name: float(np.mean([row[name] for row in rows])) for name in names}
+            group: {name: float(np.mean(values)) for name in names if (values := _column(rows, name))}
             for group, rows in groups.items()
             if rows
         }
         if groups["normal"] and groups["abnormal"]:
-            both = groups["normal"] + groups["abnormal"]
-            labels = torch.tensor([row[keys.LABEL] for row in both])
-            found["auroc"] = {name: _auroc([row[name] for row in both], labels) for name in names}
+            found["auroc"] = {
+                name: _auroc(normal, abnormal)
+                for name in names
+                if (normal := _column(groups["normal"], name)) and (abnormal := _column(groups["abnormal"], name))
+            }
         return found
 
 
-def _auroc(scores: list[float], labels: torch.Tensor) -> float:
-    return float(np.asarray(compute_roc_auc(torch.tensor(scores, dtype=torch.float64), labels)))
+def _column(rows: list[dict[str, Any]], name: str) -> list[float]:
+    return [row[name] for row in rows if name in row]
+
+
+def _auroc(normal: list[float], abnormal: list[float]) -> float:
+    scores = torch.tensor(normal + abnormal, dtype=torch.float64)
+    labels = torch.tensor([0] * len(normal) + [1] * len(abnormal))
+    return float(np.asarray(compute_roc_auc(scores, labels)))
+
+
+def _rows_of_all_processes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Gather the rows; a sampler deals the cases out in turn, so the n-th rows of all processes follow one another."""
+    if idist.get_world_size() == 1:
+        return rows
+    own = [json.dumps([turn, idist.get_rank(), row]) for turn, row in enumerate(rows)]
+    # A process without a case sends an empty text.
+    dealt = sorted((json.loads(text) for text in string_list_all_gather(own) if text), key=lambda item: item[:2])
+    once: dict[str, dict[str, Any]] = {}
+    for _, _, row in dealt:
+        once.setdefault(row[keys.CASE], row)
+    return list(once.values())

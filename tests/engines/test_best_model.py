@@ -1,4 +1,4 @@
-"""The best weights are those of the lowest validation error, also across a resume; patience counts validations."""
+"""The best weights are those of the best validation, also across a resume; patience counts validations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_ctmri.engines import BestModelKeeper, ResumableCheckpoint
+from monai_ctmri.errors import InputError
 
 LOSSES = {1: 0.9, 2: 0.5, 3: 0.7, 4: 0.6, 5: 0.4, 6: 0.8}
 
@@ -21,12 +22,13 @@ def train(
     patience: int | None = None,
     interval: int = 1,
     rank: int = 0,
+    mode: str = "min",
 ) -> tuple[int, BestModelKeeper]:
     """Train epochs whose weight is the epoch's number and whose validation error is given; return the last epoch."""
     network = torch.nn.Linear(1, 1, bias=False)
     validator = Engine(lambda engine, batch: None)
     trainer = Engine(lambda engine, batch: network.weight.data.fill_(engine.state.epoch))
-    keeper = BestModelKeeper(validator, network, folder / "models" / "model.pt", "val_mse", patience)
+    keeper = BestModelKeeper(validator, network, folder / "models" / "model.pt", "val_mse", patience, mode)
 
     @trainer.on(Events.EPOCH_COMPLETED(every=interval))
     def validate(engine: Engine) -> None:
@@ -100,6 +102,37 @@ def test_another_process_keeps_count_but_does_not_write(tmp_path: Path) -> None:
     _, keeper = train(tmp_path, 2, rank=1)
     assert keeper.best == 0.5
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(("epochs", "best"), [(1, 1), (4, 1), (6, 6)])
+def test_highest_so_far(epochs: int, best: int, tmp_path: Path) -> None:
+    losses = LOSSES | {6: 0.95}
+    _, keeper = train(tmp_path, epochs, losses, mode="max")
+    assert saved(tmp_path) == best
+    assert (keeper.best, keeper.best_epoch) == (losses[best], best)
+
+
+def test_highest_across_a_resume_and_its_patience(tmp_path: Path) -> None:
+    train(tmp_path, 2, mode="max")
+    last, keeper = train(tmp_path, 6, mode="max", patience=3)
+    assert (last, keeper.best_epoch, saved(tmp_path)) == (4, 1, 1)
+
+
+def test_nan_is_never_highest(tmp_path: Path) -> None:
+    _, keeper = train(tmp_path, 2, {1: math.nan, 2: 0.1}, mode="max")
+    assert (keeper.best, keeper.best_epoch, saved(tmp_path)) == (0.1, 2, 2)
+
+
+def test_a_best_value_of_another_kind_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, 2)
+    with pytest.raises(InputError, match="another network or configuration"):
+        train(tmp_path, 4, mode="max")
+    assert saved(tmp_path) == 2
+
+
+def test_bad_mode(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="use min or max"):
+        BestModelKeeper(Engine(lambda e, b: None), torch.nn.Linear(1, 1), tmp_path / "m.pt", "val_mse", mode="best")
 
 
 def test_bad_patience(tmp_path: Path) -> None:

@@ -21,6 +21,15 @@ def test_other_key_and_dtype() -> None:
     assert given.dtype is torch.float64
 
 
+def test_a_clean_image_is_the_target_of_a_spoilt_one() -> None:
+    batch = {"image": torch.zeros(1, 2, 4, 4), "target": torch.ones(1, 2, 4, 4)}
+    given, target = PrepareBatchReconstruction(target_key="target")(batch, "cpu", dtype=torch.float64)
+    assert torch.equal(given, torch.zeros(1, 2, 4, 4, dtype=torch.float64))
+    assert torch.equal(target, torch.ones(1, 2, 4, 4, dtype=torch.float64))
+    with pytest.raises(KeyError, match="target"):
+        PrepareBatchReconstruction(target_key="target")({"image": batch["image"]})
+
+
 def test_missing_image_is_an_error() -> None:
     with pytest.raises(KeyError, match="image"):
         PrepareBatchReconstruction()({"label": torch.tensor([0])})

@@ -103,3 +103,43 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
     engine.run([0])
     engine.run([0])
     assert len(handler.rows) == 1
+
+
+def named(folder: Path, cases: list[tuple[int, dict[str, float]]]) -> list[dict[str, str]]:
+    """Run with named scores; the mask and the prediction are not asked for."""
+
+    def step(engine: Engine, number: int) -> list[dict[str, object]]:
+        label, scores = cases[number]
+        engine.state.batch = [{"case": f"c{number}", "subject": "s", "label": label}]
+        return [{"scores": {name: torch.tensor(value) for name, value in scores.items()}}]
+
+    engine = Engine(step)
+    CaseResults(folder, scores_key="scores", metrics=True).attach(engine)
+    engine.run(list(range(len(cases))))
+    with (folder / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_named_scores(tmp_path: Path) -> None:
+    """A case without MRI has no mismatch: its place is empty, and its mean and area leave it out."""
+    cases = [
+        (0, {"error_ct": 0.25}),
+        (0, {"error_ct": 0.5, "mismatch": 2.0}),
+        (1, {"error_ct": 0.375, "mismatch": 3.0}),
+        (1, {"error_ct": 1.0, "mismatch": 1.0}),
+    ]
+    rows = named(tmp_path, cases)
+    assert list(rows[0]) == ["case", "subject", "label", "error_ct", "mismatch"]
+    assert rows[0]["mismatch"] == ""
+    assert [float(row["error_ct"]) for row in rows] == [0.25, 0.5, 0.375, 1.0]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["mean"]["all"] == {"error_ct": 0.53125, "mismatch": 2.0}
+    assert metrics["mean"]["normal"]["mismatch"] == 2.0
+    assert metrics["auroc"] == {"error_ct": 0.75, "mismatch": 0.5}
+
+
+def test_a_score_of_one_class_only_has_no_area(tmp_path: Path) -> None:
+    named(tmp_path, [(0, {"a": 0.0}), (1, {"a": 1.0, "b": 1.0})])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["auroc"] == {"a": 1.0}
+    assert metrics["mean"]["normal"] == {"a": 0.0}
