@@ -94,7 +94,8 @@ class CrossModalDenoiser(nn.Module):
             ValueError: for another number of channels or an odd size.
         """
         pred = _to_voxels(self.unet(self._prepared(image)), self.spatial_dims)
-        mean, log_scale = pred[:, : self.modalities], pred[:, self.modalities :]
+        # What is given plus a correction: fine structure need not be learnt, only what has to be taken away.
+        mean, log_scale = image[:, : self.modalities] + pred[:, : self.modalities], pred[:, self.modalities :]
         return torch.cat([mean, log_scale.clamp(self.low, self.high)], dim=1)
 
     @torch.jit.export

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
-from .intervals import interval
+from ..errors import InputError
+from .intervals import Range, interval
 
 __all__ = [
     "RandIntensityVariation",
@@ -30,6 +31,20 @@ def _finish(out: torch.Tensor, source: torch.Tensor) -> NdarrayOrTensor:
     """Clip to [0, 1], put exact 0 (air, missing modality) back, and return with the meta of ``source``."""
     out = torch.where(torch.as_tensor(source) == 0, torch.zeros_like(out), out.clamp(0.0, 1.0))
     return convert_to_dst_type(out, source, dtype=torch.float32)[0]
+
+
+def _intervals(name: str, given: Range | Sequence[Range], least: float = -math.inf) -> list[tuple[float, float]]:
+    """One checked interval, or one a channel."""
+    several = len(given) > 0 and not isinstance(given[0], int | float)
+    return [interval(name, one, least) for one in (given if several else [given])]  # type: ignore[arg-type]
+
+
+def _ends(intervals: Sequence[tuple[float, float]], channels: int) -> np.ndarray:
+    """Lower and upper ends, shape (2, 1) or (2, channels)."""
+    if len(intervals) not in (1, channels):
+        problem = f"{len(intervals)} intervals for {channels} channels"
+        raise InputError.about("intensity variation", problem, "give one interval for all or one a channel")
+    return np.array(intervals).T
 
 
 class RandNoiseInjection(RandomizableTransform):
@@ -79,6 +94,8 @@ class RandIntensityVariation(RandomizableTransform):
     exactly 0 stay 0. Gain and shift are uniform in their intervals; ``log c`` is, so that brightening and darkening
     are equally likely.
 
+    Each interval may also be a list of intervals, one a channel: CT has a scale of its own and MRI has none.
+
     Args:
         prob: probability of any change. Defaults to 0.1.
         gain: interval of ``g``. Defaults to (0.9, 1.1).
@@ -86,7 +103,8 @@ class RandIntensityVariation(RandomizableTransform):
         gamma: interval of ``c``, above 0. Defaults to (0.8, 1.25).
 
     Raises:
-        InputError: when an interval is out of order or ``gain`` or ``gamma`` is not positive.
+        InputError: when an interval is out of order or ``gain`` or ``gamma`` is not positive, or (in a call) there is
+            not one interval a channel.
     """
 
     backend = [TransformBackends.TORCH]
@@ -94,15 +112,15 @@ class RandIntensityVariation(RandomizableTransform):
     def __init__(
         self,
         prob: float = 0.1,
-        gain: tuple[float, float] = (0.9, 1.1),
-        shift: tuple[float, float] = (-0.05, 0.05),
-        gamma: tuple[float, float] = (0.8, 1.25),
+        gain: Range | Sequence[Range] = (0.9, 1.1),
+        shift: Range | Sequence[Range] = (-0.05, 0.05),
+        gamma: Range | Sequence[Range] = (0.8, 1.25),
     ) -> None:
         super().__init__(prob)
         smallest = float(np.finfo(np.float32).tiny)
-        self.gain = interval("gain", gain, smallest)
-        self.shift = interval("shift", shift)
-        self.gamma = interval("gamma", gamma, smallest)
+        self.gain = _intervals("gain", gain, smallest)
+        self.shift = _intervals("shift", shift)
+        self.gamma = _intervals("gamma", gamma, smallest)
         self._drawn = np.zeros((3, 0))
 
     def randomize(self, data: torch.Tensor) -> None:
@@ -110,11 +128,13 @@ class RandIntensityVariation(RandomizableTransform):
         super().randomize(None)
         if self._do_transform:
             channels = len(data)
+            gain, shift, gamma = (_ends(each, channels) for each in (self.gain, self.shift, self.gamma))
+            exponent = np.log(gamma)
             self._drawn = np.stack(
                 [
-                    self.R.uniform(*self.gain, size=channels),
-                    self.R.uniform(*self.shift, size=channels),
-                    np.exp(self.R.uniform(math.log(self.gamma[0]), math.log(self.gamma[1]), size=channels)),
+                    self.R.uniform(gain[0], gain[1], size=channels),
+                    self.R.uniform(shift[0], shift[1], size=channels),
+                    np.exp(self.R.uniform(exponent[0], exponent[1], size=channels)),
                 ]
             )
 
@@ -194,7 +214,7 @@ class RandIntensityVariationd(_IndependentKeys):
     Args:
         keys: entries that hold images. See also: MapTransform.
         prob: probability of any change, a key. Defaults to 0.1.
-        gain: interval of the gain. Defaults to (0.9, 1.1).
+        gain: interval of the gain, one for all or one a channel. Defaults to (0.9, 1.1).
         shift: interval of the shift. Defaults to (-0.05, 0.05).
         gamma: interval of the exponent. Defaults to (0.8, 1.25).
         allow_missing_keys: don't raise when a key is missing. Defaults to False.
@@ -206,9 +226,9 @@ class RandIntensityVariationd(_IndependentKeys):
         self,
         keys: KeysCollection,
         prob: float = 0.1,
-        gain: tuple[float, float] = (0.9, 1.1),
-        shift: tuple[float, float] = (-0.05, 0.05),
-        gamma: tuple[float, float] = (0.8, 1.25),
+        gain: Range | Sequence[Range] = (0.9, 1.1),
+        shift: Range | Sequence[Range] = (-0.05, 0.05),
+        gamma: Range | Sequence[Range] = (0.8, 1.25),
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, RandIntensityVariation(1.0, gain, shift, gamma), prob, allow_missing_keys)

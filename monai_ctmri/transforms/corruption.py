@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
 from monai.data import get_track_meta
 from monai.transforms import MapTransform, RandomizableTransform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
 
 from ..errors import InputError
 from .intervals import Range, interval
@@ -91,19 +91,28 @@ class RandModalityDropout(RandomizableTransform):
     all equally likely.
 
     Args:
-        prob: probability of the absence of a channel. Defaults to 0.4.
+        prob: probability of the absence of a channel, one for all or one a channel. Defaults to 0.3.
+
+    Raises:
+        InputError: when a probability is outside [0, 1], or (in a call) there is not one a channel.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, prob: float = 0.4) -> None:
-        super().__init__(prob)
+    def __init__(self, prob: float | Sequence[float] = 0.3) -> None:
+        self.probs = tuple(float(one) for one in ensure_tuple(prob))
+        if not self.probs or any(not 0.0 <= one <= 1.0 for one in self.probs):
+            raise InputError.about("prob", f"got {prob}", "give probabilities in [0, 1]")
+        super().__init__(max(self.probs))
         self._kept = np.zeros(0, dtype=bool)
 
     def randomize(self, data: torch.Tensor) -> None:
         """Draw which channels of ``data`` stay."""
         present = (data != 0).flatten(1).any(dim=1).cpu().numpy()
-        kept = self.R.uniform(size=len(data)) >= self.prob
+        if len(self.probs) not in (1, len(data)):
+            problem = f"{len(self.probs)} probabilities for {len(data)} channels"
+            raise InputError.about("prob", problem, "give one for all or one a channel")
+        kept = self.R.uniform(size=len(data)) >= np.broadcast_to(self.probs, len(data))
         spared = int(self.R.randint(max(1, int(present.sum()))))
         if present.any() and not (kept & present).any():
             kept[np.flatnonzero(present)[spared]] = True
@@ -177,11 +186,13 @@ class RandModalityDropoutd(_OneEntryAfterAnother):
 
     Args:
         keys: entries that hold images, one channel a modality. See also: MapTransform.
-        prob: probability of the absence of a channel. Defaults to 0.4.
+        prob: probability of the absence of a channel, one for all or one a channel. Defaults to 0.3.
         allow_missing_keys: don't raise when a key is missing. Defaults to False.
     """
 
-    def __init__(self, keys: KeysCollection, prob: float = 0.4, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, prob: float | Sequence[float] = 0.3, allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, RandModalityDropout(prob), allow_missing_keys)
 
 

@@ -10,6 +10,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose
 
+from monai_ctmri.errors import InputError
 from monai_ctmri.transforms import (
     RandIntensityVariation,
     RandIntensityVariationd,
@@ -186,3 +187,24 @@ def test_seed_of_the_loader_decides_an_epoch(image: np.ndarray):
     first, second = epoch(), epoch()
     np.testing.assert_array_equal(first, second)
     assert (first[0][0] != first[1][1]).any()
+
+
+def test_intervals_of_each_channel():
+    vary = RandIntensityVariation(1.0, gain=[(0.5, 0.6), (1.5, 1.6)], shift=(0.0, 0.0), gamma=(1.0, 1.0))
+    vary.set_random_state(seed=3)
+    for _ in range(20):
+        dark, bright = np.asarray(vary(np.full((2, 4, 4), 0.5, dtype=np.float32)))
+        assert 0.25 <= dark.min() <= dark.max() <= 0.3
+        assert 0.75 <= bright.min() <= bright.max() <= 0.8
+
+
+def test_one_interval_for_all_draws_as_one_for_each():
+    image = np.random.default_rng(0).uniform(0.1, 0.9, (2, 8, 8)).astype(np.float32)
+    one, each = RandIntensityVariation(1.0), RandIntensityVariation(1.0, [(0.9, 1.1)] * 2, [(-0.05, 0.05)] * 2)
+    first, second = (np.asarray(transform.set_random_state(seed=5)(image)) for transform in (one, each))
+    assert np.allclose(first, second)
+
+
+def test_intervals_of_another_number_of_channels():
+    with pytest.raises(InputError, match="2 intervals for 3 channels"):
+        RandIntensityVariation(1.0, gain=[(0.5, 0.6), (1.5, 1.6)])(np.full((3, 4, 4), 0.5, dtype=np.float32))
