@@ -34,6 +34,16 @@ from .brain import (
     HeadMaskd,
     HeadMaskDict,
 )
+from .corruption import (
+    RandCoarseNoise,
+    RandCoarseNoiseD,
+    RandCoarseNoised,
+    RandCoarseNoiseDict,
+    RandModalityDropout,
+    RandModalityDropoutD,
+    RandModalityDropoutd,
+    RandModalityDropoutDict,
+)
 from .ct import (
     CT_WINDOWS,
     ClampMetal,
@@ -121,6 +131,20 @@ from .lesion import LesionTransform
 from .lesion_suite import SIZES, SUITE, lesion_of, lesion_suite
 from .loading import LoadMask, LoadMaskD, LoadMaskd, LoadMaskDict, LoadSlice, LoadSliceD, LoadSliced, LoadSliceDict
 from .map_cleaning import CleanMap, CleanMapD, CleanMapd, CleanMapDict, remove_small_components
+from .midline_search import Midline, Midplane, find_midline, find_midplane
+from .mirror_channels import AppendMirrorD, AppendMirrord, AppendMirrorDict
+from .mirror_difference import (
+    SIGNS,
+    MirrorDifference,
+    MirrorDifferenceD,
+    MirrorDifferenced,
+    MirrorDifferenceDict,
+    MirrorRange,
+    MirrorRangeD,
+    MirrorRanged,
+    MirrorRangeDict,
+    lateral_axis,
+)
 from .mri import (
     NormalizeMRI,
     NormalizeMRID,
@@ -181,6 +205,7 @@ from .slice_level import (
     intracranial_share,
 )
 from .slices import SLICE_INDEX, AxialSlicesD, AxialSlicesd, AxialSlicesDict, restack_slices
+from .stacking import StackModalitiesD, StackModalitiesd, StackModalitiesDict
 from .structure_anomalies import (
     InjectForeignStructureD,
     InjectForeignStructured,
@@ -190,16 +215,12 @@ from .structure_anomalies import (
     InjectMissingStructureDict,
 )
 from .symmetry import (
+    DOUBTFUL,
     MidsagittalAlign,
     MidsagittalAlignD,
     MidsagittalAlignd,
     MidsagittalAlignDict,
-    MirrorDifference,
-    MirrorDifferenceD,
-    MirrorDifferenced,
-    MirrorDifferenceDict,
     align_midsagittal,
-    find_midline,
 )
 from .table_removal import RemoveTable, RemoveTableD, RemoveTabled, RemoveTableDict
 from .training_anomalies import (
@@ -231,12 +252,13 @@ from .volumes import LoadVolume, LoadVolumeD, LoadVolumed, LoadVolumeDict
 
 # fmt: off
 __all__ = [
-    "ANOMALY", "BRAIN_METHOD", "CT_WINDOWS", "DECILES", "DOMAINS", "MRI_CONTRAST", "MRI_CONTRAST_CONFIDENCE",
-    "SIZES", "SLICE_INDEX", "SLICE_LEVEL", "SUITE", "AnatomyLesionTransform", "ArtefactTransform", "AxialSlicesD",
-    "AxialSlicesDict", "AxialSlicesd", "BrainMask", "BrainMaskD", "BrainMaskDict", "BrainMaskd", "ClampMetal",
-    "ClampMetalD", "ClampMetalDict", "ClampMetald", "CleanMap", "CleanMapD", "CleanMapDict", "CleanMapd",
-    "CorrectBiasField", "CorrectBiasFieldD", "CorrectBiasFieldDict", "CorrectBiasFieldd", "GuessContrast",
-    "GuessContrastD", "GuessContrastDict", "GuessContrastd", "HeadMask", "HeadMaskD", "HeadMaskDict", "HeadMaskd",
+    "ANOMALY", "BRAIN_METHOD", "CT_WINDOWS", "DECILES", "DOMAINS", "DOUBTFUL", "MRI_CONTRAST",
+    "MRI_CONTRAST_CONFIDENCE", "SIGNS", "SIZES", "SLICE_INDEX", "SLICE_LEVEL", "SUITE", "AnatomyLesionTransform",
+    "AppendMirrorD", "AppendMirrorDict", "AppendMirrord", "ArtefactTransform", "AxialSlicesD", "AxialSlicesDict",
+    "AxialSlicesd", "BrainMask", "BrainMaskD", "BrainMaskDict", "BrainMaskd", "ClampMetal", "ClampMetalD",
+    "ClampMetalDict", "ClampMetald", "CleanMap", "CleanMapD", "CleanMapDict", "CleanMapd", "CorrectBiasField",
+    "CorrectBiasFieldD", "CorrectBiasFieldDict", "CorrectBiasFieldd", "GuessContrast", "GuessContrastD",
+    "GuessContrastDict", "GuessContrastd", "HeadMask", "HeadMaskD", "HeadMaskDict", "HeadMaskd",
     "HealthyStatistics", "HealthyZMap", "HealthyZMapD", "HealthyZMapDict", "HealthyZMapd", "HeatmapScale",
     "HeatmapScaleD", "HeatmapScaleDict", "HeatmapScaled", "HistogramLandmarks", "InjectAtrophyD",
     "InjectAtrophyDict", "InjectAtrophyd", "InjectBiasD", "InjectBiasDict", "InjectBiasd", "InjectCalcificationD",
@@ -256,25 +278,29 @@ __all__ = [
     "InjectWrongPairD", "InjectWrongPairDict", "InjectWrongPaird", "InjectWrongSliceD", "InjectWrongSliceDict",
     "InjectWrongSliced", "LesionTransform", "LoadMask", "LoadMaskD", "LoadMaskDict", "LoadMaskd", "LoadSlice",
     "LoadSliceD", "LoadSliceDict", "LoadSliced", "LoadVolume", "LoadVolumeD", "LoadVolumeDict", "LoadVolumed",
-    "MapScore", "MidsagittalAlign", "MidsagittalAlignD", "MidsagittalAlignDict", "MidsagittalAlignd",
-    "MirrorDifference", "MirrorDifferenceD", "MirrorDifferenceDict", "MirrorDifferenced", "NormalizeMRI",
-    "NormalizeMRID", "NormalizeMRIDict", "NormalizeMRId", "NyulNormalize", "NyulNormalizeD", "NyulNormalizeDict",
-    "NyulNormalized", "PairFaultTransform", "RandBiasShading", "RandBiasShadingD", "RandBiasShadingDict",
-    "RandBiasShadingd", "RandContrastCurve", "RandContrastCurveD", "RandContrastCurveDict", "RandContrastCurved",
-    "RandDomain", "RandDomainD", "RandDomainDict", "RandDomaind", "RandForeignPatchD", "RandForeignPatchDict",
-    "RandForeignPatchd", "RandGainShiftD", "RandGainShiftDict", "RandGainShiftd", "RandGammaCurve",
-    "RandGammaCurveD", "RandGammaCurveDict", "RandGammaCurved", "RandIntensityVariation", "RandIntensityVariationD",
+    "MapScore", "Midline", "Midplane", "MidsagittalAlign", "MidsagittalAlignD", "MidsagittalAlignDict",
+    "MidsagittalAlignd", "MirrorDifference", "MirrorDifferenceD", "MirrorDifferenceDict", "MirrorDifferenced",
+    "MirrorRange", "MirrorRangeD", "MirrorRangeDict", "MirrorRanged", "NormalizeMRI", "NormalizeMRID",
+    "NormalizeMRIDict", "NormalizeMRId", "NyulNormalize", "NyulNormalizeD", "NyulNormalizeDict", "NyulNormalized",
+    "PairFaultTransform", "RandBiasShading", "RandBiasShadingD", "RandBiasShadingDict", "RandBiasShadingd",
+    "RandCoarseNoise", "RandCoarseNoiseD", "RandCoarseNoiseDict", "RandCoarseNoised", "RandContrastCurve",
+    "RandContrastCurveD", "RandContrastCurveDict", "RandContrastCurved", "RandDomain", "RandDomainD",
+    "RandDomainDict", "RandDomaind", "RandForeignPatchD", "RandForeignPatchDict", "RandForeignPatchd",
+    "RandGainShiftD", "RandGainShiftDict", "RandGainShiftd", "RandGammaCurve", "RandGammaCurveD",
+    "RandGammaCurveDict", "RandGammaCurved", "RandIntensityVariation", "RandIntensityVariationD",
     "RandIntensityVariationDict", "RandIntensityVariationd", "RandLocalWarpD", "RandLocalWarpDict",
-    "RandLocalWarpd", "RandNoiseBlobsD", "RandNoiseBlobsDict", "RandNoiseBlobsd", "RandNoiseInjection",
+    "RandLocalWarpd", "RandModalityDropout", "RandModalityDropoutD", "RandModalityDropoutDict",
+    "RandModalityDropoutd", "RandNoiseBlobsD", "RandNoiseBlobsDict", "RandNoiseBlobsd", "RandNoiseInjection",
     "RandNoiseInjectionD", "RandNoiseInjectionDict", "RandNoiseInjectiond", "RandPoissonPatchD",
     "RandPoissonPatchDict", "RandPoissonPatchd", "RandResolutionLoss", "RandResolutionLossD",
     "RandResolutionLossDict", "RandResolutionLossd", "RandSharedGeometryD", "RandSharedGeometryDict",
     "RandSharedGeometryd", "RegisterToReference", "RegisterToReferenceD", "RegisterToReferenceDict",
     "RegisterToReferenced", "RemoveTable", "RemoveTableD", "RemoveTableDict", "RemoveTabled", "ResidualMap",
     "ResidualMapD", "ResidualMapDict", "ResidualMapd", "SliceLevel", "SliceLevelD", "SliceLevelDict", "SliceLeveld",
-    "TrainingAnomaly", "WindowCT", "WindowCTD", "WindowCTDict", "WindowCTd", "ZScoreMRI", "ZScoreMRID",
-    "ZScoreMRIDict", "ZScoreMRId", "abnormal_twins", "align_midsagittal", "assert_families_unseen",
-    "depths_below_vertex_mm", "find_midline", "guess_contrast", "intracranial_share", "lesion_of", "lesion_suite",
-    "one_modality", "poisson_blend", "remove_small_components", "restack_slices",
+    "StackModalitiesD", "StackModalitiesDict", "StackModalitiesd", "TrainingAnomaly", "WindowCT", "WindowCTD",
+    "WindowCTDict", "WindowCTd", "ZScoreMRI", "ZScoreMRID", "ZScoreMRIDict", "ZScoreMRId", "abnormal_twins",
+    "align_midsagittal", "assert_families_unseen", "depths_below_vertex_mm", "find_midline", "find_midplane",
+    "guess_contrast", "intracranial_share", "lateral_axis", "lesion_of", "lesion_suite", "one_modality",
+    "poisson_blend", "remove_small_components", "restack_slices",
 ]
 # fmt: on

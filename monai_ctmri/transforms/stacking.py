@@ -6,9 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor, get_track_meta
-from monai.transforms import MapTransform, Resize
+from monai.transforms import MapTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from .. import keys as names
@@ -29,15 +30,23 @@ class StackModalitiesd(MapTransform):
             MapTransform.
         name: entry that receives the image. Defaults to ``image``.
         drop: remove the single entries. Defaults to True.
+        allow_missing_keys: False refuses a case that lacks an entry. Defaults to True.
 
     Raises:
+        KeyError: when an entry is missing and that is not allowed.
         InputError: when no entry is there, one has more than one channel, or the proportions differ.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, keys: KeysCollection = names.MODALITIES, name: str = names.IMAGE, drop: bool = True) -> None:
-        super().__init__(keys, allow_missing_keys=True)
+    def __init__(
+        self,
+        keys: KeysCollection = names.MODALITIES,
+        name: str = names.IMAGE,
+        drop: bool = True,
+        allow_missing_keys: bool = True,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.name = name
         self.drop = drop
 
@@ -45,7 +54,8 @@ class StackModalitiesd(MapTransform):
         """Return the case with its image, float32."""
         d = dict(data)
         case = str(d.get(names.CASE, "case without a name"))
-        found = {key: _one_channel(d[key], key, case) for key in self.keys if d.get(key) is not None}
+        given = [key for key in self.key_iterator(d) if d[key] is not None]
+        found = {key: _one_channel(d[key], key, case) for key in given}
         if not found:
             wanted = " nor ".join(str(key) for key in self.keys)
             raise InputError.about(case, f"has neither {wanted}", "give at least one modality")
@@ -79,9 +89,12 @@ def _on_grid(channel: torch.Tensor, shape: Sequence[int], case: str) -> torch.Te
     if max(factors) / min(factors) - 1.0 > slack:
         problem = f"the modalities have shapes {tuple(shape)} and {tuple(channel.shape[1:])}"
         raise InputError.about(case, problem, "bring them to one grid first")
-    mode = "bilinear" if len(shape) == 2 else "trilinear"
-    # Averaging before shrinking; the order of the grid's corners plays no part in a linear resampling of centres.
-    return Resize(spatial_size=list(shape), mode=mode, anti_aliasing=min(factors) < 1.0)(channel)
+    plain = convert_to_tensor(channel, track_meta=False)[None]
+    if len(shape) == 2:
+        # MONAI's Resize smooths before it shrinks with zeros beyond the border, which darkens the rim.
+        return F.interpolate(plain, size=list(shape), mode="bilinear", antialias=True)[0]
+    mode = "trilinear" if min(factors) >= 1.0 else "area"
+    return F.interpolate(plain, size=list(shape), mode=mode)[0]
 
 
 StackModalitiesD = StackModalitiesDict = StackModalitiesd

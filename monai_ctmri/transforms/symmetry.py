@@ -1,13 +1,13 @@
-"""Mid-sagittal alignment of an axial slice and its difference from the mirrored other hemisphere.
+"""Mid-sagittal alignment of a slice or volume, as invertible transforms.
 
-A healthy head is nearly its own mirror image; a one-sided lesion is not. The midline is found by maximising the
-mirror correlation of the smoothed head over rotation and horizontal shift (the symmetry-plane criterion of Ardekani
-et al., IEEE Trans Med Imaging 16(6), 1997, and Prima et al., IEEE Trans Med Imaging 21(2), 2002, in two dimensions).
+The line or plane is found by :mod:`~monai_ctmri.transforms.midline_search`; what the aligned head is compared with
+lies in :mod:`~monai_ctmri.transforms.mirror_difference`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,30 @@ from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.data.meta_obj import get_track_meta
-from monai.transforms import InvertibleTransform, MapTransform, Transform
+from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys, TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
-from numpy.fft import irfft, rfft
 from scipy import ndimage
 
 from ..errors import InputError
+from .midline_search import MAX_ANGLE_DEGREES, MAX_SHIFT_SHARE, Midline, Midplane, find_midline, find_midplane
+from .mirror_difference import (
+    MirrorDifference,
+    MirrorDifferenceD,
+    MirrorDifferenced,
+    MirrorDifferenceDict,
+    MirrorRange,
+    MirrorRangeD,
+    MirrorRanged,
+    MirrorRangeDict,
+    lateral_axis,
+)
 
 __all__ = [
+    "DOUBTFUL",
     "MAX_ANGLE_DEGREES",
     "MAX_SHIFT_SHARE",
+    "Midline",
+    "Midplane",
     "MidsagittalAlign",
     "MidsagittalAlignD",
     "MidsagittalAlignDict",
@@ -34,54 +48,28 @@ __all__ = [
     "MirrorDifferenceD",
     "MirrorDifferenceDict",
     "MirrorDifferenced",
+    "MirrorRange",
+    "MirrorRangeD",
+    "MirrorRangeDict",
+    "MirrorRanged",
     "align_midsagittal",
     "find_midline",
+    "find_midplane",
 ]
 
-MAX_ANGLE_DEGREES = 15.0
-"""Largest rotation that is searched."""
-MAX_SHIFT_SHARE = 0.12
-"""Largest horizontal shift that is searched, as a share of the width."""
+DOUBTFUL = 0.5
+"""A line of less confidence is used all the same, and a warning says so."""
 
-_SEARCH_SIZE = 128
+_LOGGER = logging.getLogger(__name__)
+
 _ORDERS = {"bilinear": 1, "nearest": 0}
-
-
-def find_midline(image: np.ndarray) -> tuple[float, float]:
-    """Find the rotation and shift that bring the mid-sagittal line onto the centre column.
-
-    Args:
-        image: slice (C, H, W), any scale, background lowest; channels are averaged after each is scaled to a range of
-            1.
-
-    Returns:
-        ``angle``: degrees by which the content has to turn counter-clockwise about the image centre, within
-        ``±MAX_ANGLE_DEGREES``, and ``shift``: columns by which it then has to move right, within ``±MAX_SHIFT_SHARE``
-        of the width. A constant image gives (0, 0).
-    """
-    channels = np.asarray(image, dtype=np.float64)
-    low = channels.min(axis=(1, 2), keepdims=True)
-    span = channels.max(axis=(1, 2), keepdims=True) - low
-    head = ((channels - low) / np.where(span > 0, span, 1.0)).mean(axis=0)
-    if not head.any():
-        return 0.0, 0.0
-    head = _largest_piece(head)
-    factor = max(1.0, max(head.shape) / _SEARCH_SIZE)
-    smooth = ndimage.gaussian_filter(head, 1.5 * factor)
-    if factor > 1.0:
-        smooth = ndimage.zoom(smooth, 1 / factor, order=1, grid_mode=True, mode="nearest")
-    scale = head.shape[1] / smooth.shape[1]
-
-    def best_of(angles: np.ndarray) -> tuple[float, float]:
-        found = [_mirror_correlation(smooth, angle) for angle in angles]
-        index = int(np.argmax([value for value, _ in found]))
-        return float(angles[index]), found[index][1]
-
-    angle, shift = best_of(np.arange(-MAX_ANGLE_DEGREES, MAX_ANGLE_DEGREES + 0.1, 1.5))
-    for step in (0.5, 0.125):
-        near = np.clip(angle + step * np.arange(-3, 4), -MAX_ANGLE_DEGREES, MAX_ANGLE_DEGREES)
-        angle, shift = best_of(near)
-    return angle, float(shift * scale)
+_NOTES = (
+    "midsagittal_angle",
+    "midsagittal_shift",
+    "midsagittal_normal",
+    "midsagittal_offset_mm",
+    "midsagittal_confidence",
+)
 
 
 def align_midsagittal(image: np.ndarray, mode: str = "bilinear") -> tuple[np.ndarray, float, float]:
@@ -95,21 +83,25 @@ def align_midsagittal(image: np.ndarray, mode: str = "bilinear") -> tuple[np.nda
         The aligned slice (C, H, W) with 0 outside the picture, the angle (degrees) and the shift (pixels) of
         :func:`find_midline`.
     """
-    angle, shift = find_midline(image)
-    return _resample(np.asarray(image), _matrix(image.shape[1:], angle, shift), mode), angle, shift
+    angle, shift, _ = find_midline(image)
+    return _resample(np.asarray(image), _line_matrix(image.shape[1:], angle, shift), mode), angle, shift
 
 
 class MidsagittalAlign(InvertibleTransform):
-    """Align the mid-sagittal line of a slice with the centre column, the same for all channels.
+    """Bring the mid-sagittal line of a slice, or plane of a volume, onto the middle of the grid.
 
-    The angle (degrees) and shift (pixels) of :func:`find_midline` are kept in the metadata as ``midsagittal_angle`` and
-    ``midsagittal_shift``; the affine follows, and :py:meth:`inverse` returns to the grid of the input.
+    All channels move alike. A slice is turned and shifted so that the line is the centre column (:func:`find_midline`;
+    ``midsagittal_angle`` in degrees and ``midsagittal_shift`` in pixels in the metadata). A volume of any orientation
+    is turned by the shortest way and shifted so that the plane is the middle of the voxel axis nearest to left-right
+    (:func:`find_midplane`; ``midsagittal_normal`` and ``midsagittal_offset_mm``). ``midsagittal_confidence`` is in the
+    metadata of both, or absent where the caller gave the line without one. Grid size stays, the affine follows, what
+    comes from beyond the picture is 0 or the image's lowest value, and :py:meth:`inverse` returns to the input's grid.
 
     Args:
-        mode: interpolation, ``"bilinear"`` (default) or ``"nearest"``.
+        mode: interpolation, ``"bilinear"`` (default; trilinear in a volume) or ``"nearest"``.
 
     Raises:
-        InputError: when ``mode`` is unknown, or a slice is not (C, H, W).
+        InputError: when ``mode`` is unknown, or an image is neither (C, H, W) nor (C, X, Y, Z).
     """
 
     backend = [TransformBackends.NUMPY]
@@ -120,46 +112,47 @@ class MidsagittalAlign(InvertibleTransform):
         self.mode = mode
 
     def __call__(
-        self, img: NdarrayOrTensor, midline: tuple[float, float] | None = None, mode: str | None = None
+        self,
+        img: NdarrayOrTensor,
+        midline: Sequence[float] | Midline | Midplane | None = None,
+        mode: str | None = None,
     ) -> torch.Tensor:
-        """Align ``img`` (C, H, W); ``midline`` = (angle, shift) skips the search."""
-        tensor = _as_slice(img, "MidsagittalAlign")
+        """Align ``img``; ``midline`` = (angle, shift), a :class:`Midline` or a :class:`Midplane` skips the search."""
+        tensor = _as_image(img, "MidsagittalAlign")
         array = tensor.detach().cpu().numpy()
-        angle, shift = find_midline(array) if midline is None else midline
+        found = _searched(tensor) if midline is None else midline
+        matrix = _matrix_of(tensor, found)
         mode = mode or self.mode
-        matrix = _matrix(array.shape[1:], angle, shift)
-        out = convert_to_dst_type(_resample(array, matrix, mode), tensor)[0]
+        fill = float(min(array.min(), 0)) if array.size else 0.0
+        out = convert_to_dst_type(_resample(array, matrix, mode, fill), tensor)[0]
         if isinstance(out, MetaTensor):
-            self.push_transform(
-                out,
-                affine=matrix,
-                orig_size=tuple(array.shape[1:]),
-                extra_info={"angle": float(angle), "shift": float(shift), "mode": mode},
-            )
-            out.meta["midsagittal_angle"] = float(angle)
-            out.meta["midsagittal_shift"] = float(shift)
+            extra = {"matrix": matrix.tolist(), "mode": mode, "fill": fill}
+            self.push_transform(out, affine=matrix, orig_size=tuple(array.shape[1:]), extra_info=extra)
+            out.meta.update(_notes(found))
         return out
 
     def inverse(self, img: torch.Tensor) -> torch.Tensor:
-        """Bring an aligned slice, or a map made from it that kept its metadata, back to the grid of the input."""
+        """Bring an aligned image, or a map made from it that kept its metadata, back to the grid of the input."""
         info = self.pop_transform(img)[TraceKeys.EXTRA_INFO]
-        backward = np.linalg.inv(_matrix(img.shape[1:], info["angle"], info["shift"]))
-        out = convert_to_dst_type(_resample(img.detach().cpu().numpy(), backward, info["mode"]), img)[0]
+        backward = np.linalg.inv(np.asarray(info["matrix"]))
+        array = img.detach().cpu().numpy()
+        out = convert_to_dst_type(_resample(array, backward, info["mode"], min(info["fill"], 0.0)), img)[0]
         if isinstance(out, MetaTensor):
-            size = out.affine.shape[-1]
-            full = np.eye(size)
-            full[:2, :2], full[:2, -1] = backward[:2, :2], backward[:2, 2]
+            dims = len(backward) - 1
+            full = np.eye(out.affine.shape[-1])
+            full[:dims, :dims], full[:dims, -1] = backward[:dims, :dims], backward[:dims, dims]
             out.affine = out.affine @ torch.as_tensor(full, dtype=out.affine.dtype)
-            out.meta.pop("midsagittal_angle", None)
-            out.meta.pop("midsagittal_shift", None)
+            for note in _NOTES:
+                out.meta.pop(note, None)
         return out
 
 
 class MidsagittalAlignd(MapTransform, InvertibleTransform):
-    """Dictionary-based wrapper of :py:class:`MidsagittalAlign`: one midline, applied to every key.
+    """Dictionary-based wrapper of :py:class:`MidsagittalAlign`: one line or plane, applied to every key.
 
     Args:
-        keys: entries (C, H, W) of one grid to align. See also: :py:class:`monai.transforms.MapTransform`
+        keys: entries (C, H, W) or (C, X, Y, Z) of one grid to align. See also:
+            :py:class:`monai.transforms.MapTransform`
         reference_key: entry in which the midline is searched; by default the first of ``keys`` that is present.
         mode: interpolation, one for all or one per key (``"nearest"`` for masks).
         allow_missing_keys: do not raise when a key is missing.
@@ -189,8 +182,8 @@ class MidsagittalAlignd(MapTransform, InvertibleTransform):
             return d
         if reference not in d:
             raise InputError.about(str(reference), "missing from the case", "give a reference_key that every case has")
-        source = _as_slice(d[reference], str(reference))
-        midline = find_midline(source.detach().cpu().numpy())
+        source = _as_image(d[reference], str(reference))
+        midline = _searched(source)
         for key, aligner in self.key_iterator(d, self.aligners):
             if tuple(d[key].shape[1:]) != tuple(source.shape[1:]):
                 raise InputError.about(
@@ -209,93 +202,49 @@ class MidsagittalAlignd(MapTransform, InvertibleTransform):
         return d
 
 
-class MirrorDifference(Transform):
-    """Absolute difference of an aligned slice from its mirror image, forgiving small misregistration.
-
-    ``min over |o| <= tolerance of |x(p) - m(p + o)|`` with ``m`` the slice mirrored about the centre column,
-    whole-pixel offsets ``o`` in a disc, and the border repeated.
-
-    Args:
-        tolerance: radius of the disc, pixels; 0 compares pixel with pixel. Defaults to 2.
-
-    Raises:
-        InputError: when ``tolerance`` is negative or a slice is not (C, H, W).
-    """
-
-    backend = [TransformBackends.TORCH]
-
-    def __init__(self, tolerance: float = 2.0) -> None:
-        if tolerance < 0:
-            raise InputError.about("tolerance", f"got {tolerance}", "give a radius in pixels of at least 0")
-        self.tolerance = tolerance
-
-    def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
-        """Return the map (C, H, W), float, unit of the image; higher is less symmetric."""
-        tensor = _as_slice(img, "MirrorDifference")
-        image = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
-        image = image if image.is_floating_point() else image.float()
-        mirrored = torch.flip(image, dims=(-1,))
-        reach = int(self.tolerance)
-        padded = torch.nn.functional.pad(mirrored[None], (reach,) * 4, mode="replicate")[0] if reach else mirrored
-        height, width = image.shape[1:]
-        least = (image - mirrored).abs()
-        for down in range(-reach, reach + 1):
-            for right in range(-reach, reach + 1):
-                if (down, right) != (0, 0) and down**2 + right**2 <= self.tolerance**2:
-                    moved = padded[:, reach + down : reach + down + height, reach + right : reach + right + width]
-                    least = torch.minimum(least, (image - moved).abs())
-        return convert_to_dst_type(least, tensor, dtype=least.dtype)[0]
-
-
-class MirrorDifferenced(MapTransform):
-    """Dictionary-based wrapper of :py:class:`MirrorDifference`.
-
-    Args:
-        keys: aligned entries (C, H, W). See also: :py:class:`monai.transforms.MapTransform`
-        tolerance: radius in pixels of the misregistration that is forgiven. Defaults to 2.
-        new_key_prefix: when given, the map of ``key`` is stored as ``f"{new_key_prefix}{key}"``; by default it
-            replaces the entry.
-        allow_missing_keys: do not raise when a key is missing.
-    """
-
-    backend = MirrorDifference.backend
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        tolerance: float = 2.0,
-        new_key_prefix: str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.difference = MirrorDifference(tolerance)
-        self.new_key_prefix = new_key_prefix
-
-    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            name = key if self.new_key_prefix is None else f"{self.new_key_prefix}{key}"
-            d[name] = self.difference(d[key])
-        return d
-
-
-def _as_slice(img: NdarrayOrTensor, name: str) -> torch.Tensor:
+def _as_image(img: NdarrayOrTensor, name: str) -> torch.Tensor:
     tensor = convert_to_tensor(img, track_meta=get_track_meta())
-    if tensor.ndim != 3:
-        raise InputError.about(name, f"got shape {tuple(tensor.shape)}", "give one slice of shape (C, H, W)")
+    if tensor.ndim not in (3, 4):
+        problem = f"got shape {tuple(tensor.shape)}"
+        raise InputError.about(name, problem, "give a slice of shape (C, H, W) or a volume (C, X, Y, Z)")
     return tensor
 
 
-def _largest_piece(head: np.ndarray) -> np.ndarray:
-    """Blank what is not the head: the table of a scanner would pull the midline."""
-    pieces, count = ndimage.label(head > 0.1 * head.max())
-    if count < 2:
-        return head
-    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    return np.where(ndimage.binary_fill_holes(largest), head, 0.0)
+def _affine(tensor: torch.Tensor) -> np.ndarray:
+    return np.asarray(tensor.affine, dtype=np.float64) if isinstance(tensor, MetaTensor) else np.eye(4)
 
 
-def _matrix(shape: tuple[int, ...], angle: float, shift: float) -> np.ndarray:
+def _searched(tensor: torch.Tensor) -> Midline | Midplane:
+    """The line or plane of an image, and a warning where it is in doubt."""
+    array = tensor.detach().cpu().numpy()
+    found = find_midline(array) if array.ndim == 3 else find_midplane(array, _affine(tensor))
+    if found.confidence < DOUBTFUL:
+        name = getattr(tensor, "meta", {}).get("filename_or_obj", "image")
+        _LOGGER.warning("%s: doubtful mid-sagittal line, confidence %.2f", name, found.confidence)
+    return found
+
+
+def _notes(found: Sequence[float] | Midline | Midplane) -> dict[str, Any]:
+    if isinstance(found, Midplane):
+        return {
+            "midsagittal_normal": [float(part) for part in found.normal],
+            "midsagittal_offset_mm": float(found.offset_mm),
+            "midsagittal_confidence": float(found.confidence),
+        }
+    names = ("midsagittal_angle", "midsagittal_shift", "midsagittal_confidence")
+    return {name: float(value) for name, value in zip(names, found, strict=False)}
+
+
+def _matrix_of(tensor: torch.Tensor, found: Sequence[float] | Midline | Midplane) -> np.ndarray:
+    """Homogeneous matrix from aligned voxel to voxel of the input."""
+    if isinstance(found, Midplane) != (tensor.ndim == 4):
+        raise InputError.about("midline", f"{type(found).__name__} for an image of {tensor.ndim - 1} axes", "search it")
+    if isinstance(found, Midplane):
+        return _plane_matrix(tuple(tensor.shape[1:]), _affine(tensor), found, 3 + lateral_axis(tensor))
+    return _line_matrix(tuple(tensor.shape[1:]), float(found[0]), float(found[1]))
+
+
+def _line_matrix(shape: tuple[int, ...], angle: float, shift: float) -> np.ndarray:
     """Homogeneous 3x3 matrix from an aligned (row, column) to the (row, column) of the input."""
     centre = (np.asarray(shape, dtype=np.float64) - 1) / 2
     sine, cosine = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
@@ -306,35 +255,29 @@ def _matrix(shape: tuple[int, ...], angle: float, shift: float) -> np.ndarray:
     return matrix
 
 
-def _resample(image: np.ndarray, matrix: np.ndarray, mode: str) -> np.ndarray:
-    work = image.astype(np.float32, copy=False)
-    return np.stack(
-        [
-            ndimage.affine_transform(channel, matrix[:2, :2], matrix[:2, 2], order=_ORDERS[mode], mode="constant")
-            for channel in work
-        ]
-    ).astype(image.dtype, copy=False)
+def _plane_matrix(shape: tuple[int, ...], affine: np.ndarray, plane: Midplane, axis: int) -> np.ndarray:
+    """Homogeneous 4x4 matrix from an aligned voxel to that of the input: a rotation and shift in the world."""
+    linear = affine[:3, :3]
+    middle = linear @ ((np.asarray(shape, dtype=np.float64) - 1) / 2) + affine[:3, 3]
+    normal = np.asarray(plane.normal, dtype=np.float64)
+    # The middle of the axis is a plane spanned by the other two; it has to become the one that was found.
+    across = np.linalg.inv(linear)[axis]
+    across = across / np.linalg.norm(across)
+    across = across if across @ normal >= 0 else -across
+    wedge = np.outer(normal, across) - np.outer(across, normal)
+    turn = np.eye(3) + wedge + wedge @ wedge / (1 + float(normal @ across))
+    world = np.eye(4)
+    world[:3, :3] = turn
+    world[:3, 3] = middle + normal * (plane.offset_mm - normal @ middle) - turn @ middle
+    return np.linalg.inv(affine) @ world @ affine
 
 
-def _mirror_correlation(head: np.ndarray, angle: float) -> tuple[float, float]:
-    """Best mirror correlation of a turned head over horizontal shifts, and that shift (pixels, right)."""
-    turned = _resample(head[None], _matrix(head.shape, angle, 0.0), "bilinear")[0].astype(np.float64)
-    width = turned.shape[1]
-    size = 2 * width
-    spectrum = rfft(turned, size, axis=1)
-    # sum over c of x(c) x(k - c): the mirror correlation about column k / 2, for every k at once
-    products = irfft((spectrum**2).sum(axis=0), size) / max(float((turned**2).sum()), 1e-12)
-    middle = width - 1
-    reach = int(2 * MAX_SHIFT_SHARE * width)
-    window = products[middle - reach : middle + reach + 1]
-    index = int(np.argmax(window))
-    peak, value = float(index), float(window[index])
-    if 0 < index < len(window) - 1:
-        before, at, after = window[index - 1 : index + 2]
-        offset = 0.5 * (before - after) / min(before - 2 * at + after, -1e-12)
-        peak, value = peak + offset, value - 0.25 * (before - after) * offset
-    return value, -(peak - reach) / 2
+def _resample(image: np.ndarray, matrix: np.ndarray, mode: str, fill: float = 0.0) -> np.ndarray:
+    work, dims = image.astype(np.float32, copy=False), len(matrix) - 1
+    linear, start = matrix[:dims, :dims], matrix[:dims, dims]
+    options: dict[str, Any] = {"order": _ORDERS[mode], "mode": "constant", "cval": fill}
+    moved = np.stack([ndimage.affine_transform(channel, linear, start, **options) for channel in work])
+    return (np.rint(moved) if np.issubdtype(image.dtype, np.integer) else moved).astype(image.dtype, copy=False)
 
 
 MidsagittalAlignD = MidsagittalAlignDict = MidsagittalAlignd
-MirrorDifferenceD = MirrorDifferenceDict = MirrorDifferenced

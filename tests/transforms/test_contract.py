@@ -188,6 +188,14 @@ CASES = {
     "RandResolutionLossd": RANDOM_PAIR,
     "RandDomain": RANDOM_IMAGE,
     "RandDomaind": RANDOM_PAIR,
+    "RandCoarseNoise": RANDOM_IMAGE,
+    "RandCoarseNoised": RANDOM_PAIR,
+    "RandModalityDropout": RANDOM_IMAGE,
+    "RandModalityDropoutd": RANDOM_PAIR,
+    "AppendMirrord": Case({"keys": "image"}, ("image",), ("image",), shape=(2, 96, 96)),
+    "MirrorRange": Case({"pixel_spacing_mm": 1.0}),
+    "MirrorRanged": Case({"keys": ("ct", "mri"), "pixel_spacing_mm": 1.0}, ("ct", "mri")),
+    "StackModalitiesd": Case({}, ("ct", "mri"), ("image",), optional=("mri",), shape=(2, 96, 96)),
 }
 
 
@@ -305,9 +313,11 @@ def test_same_seed_same_result(name: str, files: Path):
     assert_same(name, build(name)(*arguments), build(name)(*arguments))
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(RANDOM) - {"InjectFlipd", "InjectWrongPaird", "InjectWrongSliced"})
-)  # one donor, nothing drawn
+# One donor, or one channel, which is never dropped: nothing is drawn.
+UNVARIED = {"InjectFlipd", "InjectWrongPaird", "InjectWrongSliced", "RandModalityDropout", "RandModalityDropoutd"}
+
+
+@pytest.mark.parametrize("name", sorted(set(RANDOM) - UNVARIED))
 def test_other_seed_other_result(name: str, files: Path):
     arguments = feed(name, np.array, files)
     one, other = (build(name).set_random_state(seed)(*arguments) for seed in (7, 8))

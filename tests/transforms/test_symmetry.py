@@ -1,9 +1,8 @@
-"""Mid-sagittal alignment against known motions, and the mirror difference against brute force."""
+"""Mid-sagittal alignment as a transform: grids, metadata, inverse, in slices and in volumes of any orientation."""
 
 from __future__ import annotations
 
 import pickle
-from itertools import product
 
 import numpy as np
 import pytest
@@ -45,39 +44,6 @@ def phantom(angle: float = 0.0, right: float = 0.0, shape: tuple[int, int] = (12
 
     head = inside(0, 0, 48, 38) - 0.6 * inside(0, 0, 44, 34)
     return (head + 0.3 * inside(-6, 9, 14, 4) - 0.2 * inside(25, 14, 6, 5)).astype(np.float32)[None]
-
-
-@pytest.mark.parametrize(("angle", "right"), list(product((-12.0, -4.3, 0.0, 8.0, 14.0), (-9.0, 0.0, 5.5))))
-def test_known_motion_is_recovered(angle, right):
-    found_angle, found_shift = find_midline(phantom(angle, right))
-    assert found_angle == pytest.approx(angle, abs=1.0)
-    assert found_shift == pytest.approx(-right, abs=1.0)
-
-
-@pytest.mark.parametrize("shape", [(96, 128), (129, 101), (256, 256)])
-def test_other_grids(shape):
-    angle, shift = find_midline(phantom(6.0, 4.0, shape))
-    assert angle == pytest.approx(6.0, abs=1.0)
-    assert shift == pytest.approx(-4.0, abs=1.0)
-
-
-def test_clockwise_means_what_the_docstring_says():
-    # scipy turns a picture counter-clockwise for positive angles: the aligner has to turn back.
-    turned = ndimage.rotate(phantom()[0], 7.0, reshape=False, order=1)[None]
-    assert find_midline(turned)[0] == pytest.approx(-7.0, abs=1.0)
-
-
-def test_scanner_table_and_scale_do_not_matter():
-    image = phantom(5.0, 3.0)
-    with_table = image.copy()
-    with_table[0, 122:126, 10:70] = 1.0
-    assert find_midline(with_table) == pytest.approx(find_midline(image), abs=0.3)
-    assert find_midline(image * 700 - 100) == pytest.approx(find_midline(image), abs=0.3)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.7])
-def test_constant_image(value):
-    assert find_midline(np.full((2, 32, 32), value)) == (0.0, 0.0)
 
 
 def test_aligned_phantom_is_the_centred_phantom():
@@ -161,54 +127,8 @@ def test_bad_input():
         MidsagittalAlign("cubic")
     with pytest.raises(InputError, match="shape"):
         MidsagittalAlign()(np.zeros((4, 4)))
-    with pytest.raises(InputError, match="tolerance"):
-        MirrorDifference(-1)
-
-
-@pytest.mark.parametrize("make", NDARRAYS)
-def test_symmetric_image_has_no_difference(make):
-    out = MirrorDifference(0)(make(phantom()))
-    assert isinstance(out, MetaTensor)
-    assert out.shape == (1, 128, 128)
-    assert float(out.max()) < 1e-6
-
-
-@pytest.mark.parametrize("tolerance", [0, 1, 1.5, 2])
-def test_difference_equals_brute_force(tolerance):
-    image = np.random.RandomState(0).rand(2, 9, 8).astype(np.float32)
-    expected = np.full_like(image, np.inf)
-    for c, y, x in np.ndindex(*image.shape):
-        for down, right in product(range(-2, 3), repeat=2):
-            if down**2 + right**2 <= tolerance**2:
-                row, column = np.clip(y + down, 0, 8), np.clip(x + right, 0, 7)
-                expected[c, y, x] = min(expected[c, y, x], abs(image[c, y, x] - image[c, row, 7 - column]))
-    np.testing.assert_allclose(MirrorDifference(tolerance)(image).numpy(), expected, atol=1e-7)
-
-
-def test_one_sided_blob_stands_out_and_tolerance_forgives_a_pixel():
-    image = phantom()
-    image[0, 60:72, 80:92] += 0.3
-    difference = MirrorDifference(1)(image)[0].numpy()
-    assert difference[62:70, 82:90].min() > 0.25
-    assert difference[20:40].max() < 1e-6
-    moved = np.roll(phantom(), 1, axis=2)
-    assert MirrorDifference(2)(moved).mean() < 0.3 * MirrorDifference(0)(moved).mean()
-
-
-def test_difference_dictionary():
-    data = {"ct": phantom(), "mri": phantom(0, 3)}
-    out = MirrorDifferenced(("ct", "mri"), tolerance=0, new_key_prefix="mirror_")(data)
-    np.testing.assert_array_equal(out["mri"], data["mri"])
-    assert float(out["mirror_ct"].max()) < 1e-6
-    assert float(out["mirror_mri"].max()) > 0.1
-    replaced = MirrorDifferenced("ct")(data)
-    assert float(replaced["ct"].max()) < 1e-6
-    assert data["ct"].max() > 0.3
-
-
-def test_whole_numbers_are_accepted():
-    out = MirrorDifference(0)((phantom() * 100).astype(np.uint8))
-    assert out.is_floating_point()
+    with pytest.raises(InputError, match="midline"):
+        MidsagittalAlign()(np.zeros((1, 4, 4, 4)), midline=(0.0, 0.0))
 
 
 def test_aliases_pickle_and_names():
@@ -232,3 +152,70 @@ def test_real_pairs_are_more_symmetric_once_aligned(real_data, name):
         before = difference(turned)[channel].numpy()[head].mean()
         after = difference(aligned)[channel].numpy()[straight].mean()
         assert after < 0.75 * before
+
+
+def head_volume(shape=(48, 56, 44), spacing=4.0, yaw=0.0, roll=0.0, right=0.0):
+    """A symmetric head (1, X, Y, Z) in RAS and its affine: moved to the right (mm), then rolled and turned (degrees).
+
+    Also returns the true normal of its mid-sagittal plane and the plane's distance from the world's origin.
+    """
+    affine = np.diag([spacing] * 3 + [1.0])
+    affine[:3, 3] = [-spacing * (n - 1) / 2 for n in shape]
+    x, y, z = (affine[i, i] * np.indices(shape)[i] + affine[i, 3] for i in range(3))
+    a, b = np.deg2rad([yaw, roll])
+    turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]]) @ np.array(
+        [[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]]
+    )
+    across, ahead, up = np.einsum("ij,j...->i...", turn.T, np.stack([x, y, z]))
+    across = np.abs(across - right)
+
+    def inside(centre, radii):
+        parts = [(q - c) / r for q, c, r in zip((across, ahead, up), centre, radii, strict=True)]
+        return 1 / (1 + np.exp(12 * (np.sqrt(sum(part**2 for part in parts)) - 1)))
+
+    head = inside((0, 0, 0), (70, 90, 75)) - 0.5 * inside((0, 0, 0), (62, 82, 67))
+    head = head + 0.4 * inside((16, 10, 8), (9, 30, 14)) - 0.2 * inside((35, -30, -10), (14, 16, 16))
+    return head.astype(np.float32)[None], affine, turn[:, 0], right
+
+
+def test_volume_is_symmetric_once_aligned_and_comes_back():
+    volume, affine, _, _ = head_volume(yaw=7, roll=-5, right=6)
+    image = MetaTensor(torch.as_tensor(volume), affine=torch.as_tensor(affine))
+    align = MidsagittalAlign()
+    out = align(image)
+    assert out.shape == image.shape
+    before, after = (float((one - one.flip(1)).abs().mean()) for one in (image.as_tensor(), out.as_tensor()))
+    assert after < 0.25 * before
+    assert out.meta["midsagittal_confidence"] > 0.5
+    back = align.inverse(out)
+    assert (back - image).abs().mean() < 0.02
+    np.testing.assert_allclose(np.asarray(back.affine), affine, atol=1e-6)
+    assert not any(name.startswith("midsagittal") for name in back.meta)
+
+
+@pytest.mark.parametrize("oblique", [0.0, 18.0])
+def test_stored_orientation_does_not_matter(oblique):
+    """The same head stored with axes swapped, flipped and oblique comes to lie with its plane amid the lateral axis."""
+    volume, affine, _, _ = head_volume(yaw=4, roll=3, right=-5)
+    stored = np.flip(volume.transpose(0, 3, 1, 2), axis=2)
+    to_first = np.zeros((4, 4))
+    to_first[0, 1], to_first[1, 2], to_first[2, 0], to_first[3, 3] = -1, 1, 1, 1
+    to_first[0, 3] = volume.shape[1] - 1
+    turn = np.eye(4)
+    c, s = np.cos(np.deg2rad(oblique)), np.sin(np.deg2rad(oblique))
+    turn[:2, :2] = [[c, -s], [s, c]]
+    image = MetaTensor(torch.as_tensor(stored.copy()), affine=torch.as_tensor(turn @ affine @ to_first))
+    out = MidsagittalAlign()(image)
+    before, after = (float((one - one.flip(2)).abs().mean()) for one in (image.as_tensor(), out.as_tensor()))
+    assert after < 0.4 * before
+
+
+def test_a_doubtful_line_is_used_and_said(caplog):
+    noise = np.random.RandomState(0).rand(1, 64, 64).astype(np.float32)
+    with caplog.at_level("WARNING", logger="monai_ctmri.transforms.symmetry"):
+        out = MidsagittalAlign()(noise)
+    assert out.shape == noise.shape
+    assert "doubtful" in caplog.text
+    caplog.clear()
+    MidsagittalAlign()(phantom(5.0))
+    assert not caplog.text
