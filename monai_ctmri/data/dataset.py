@@ -21,7 +21,8 @@ __all__ = ["UNKNOWN_LABEL", "datalist", "load_dataset"]
 UNKNOWN_LABEL = -1
 """Stands for a label that is not known, since a batch cannot hold a mixture of numbers and nothing."""
 
-_PHANTOM_SLICES, _PHANTOM_CONTRAST = 12, "T2"
+_PHANTOM_SLICES, _PHANTOM_CONTRAST, _PHANTOM_FORM = 12, "T2", "slices"
+_REQUIREMENTS = {"all": (all, " and "), "any": (any, " or ")}
 _NORMAL_PARTS = ("train", "validation", "calibration")
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def load_dataset(
     assume_normal: bool | None = None,
     divide: bool = True,
     fractions: Mapping[str, float] | None = None,
+    phantom_contrast: str = _PHANTOM_CONTRAST,
+    phantom_form: str = _PHANTOM_FORM,
 ) -> Manifest:
     """Read the manifest a configuration names, with a division that is fit to train on.
 
@@ -50,6 +53,8 @@ def load_dataset(
         divide: assign splits to a manifest that has none, and guard the division; False takes the manifest as it is,
             which is what inference needs.
         fractions: shares of the normal subjects for a manifest without splits; None takes 60/10/10/20.
+        phantom_contrast: MRI contrast of the phantom: T1, T2, PD, FLAIR, or ``mixed`` (drawn for each subject).
+        phantom_form: ``slices`` (8-bit pictures) or ``volumes`` (NIfTI, CT in HU) of ``image_size`` voxels a row.
 
     Returns:
         The manifest without its quarantined cases. With ``divide`` every part but ``test`` holds no abnormal case, and
@@ -63,13 +68,16 @@ def load_dataset(
     if dataset_dir is None:
         with _first_process_first():
             name = f"{phantom_subjects}-subjects-{image_size}px-seed-{seed}"
+            name += "" if phantom_contrast == _PHANTOM_CONTRAST else f"-{phantom_contrast}"
+            name += "" if phantom_form == _PHANTOM_FORM else f"-{phantom_form}"
             source = write_phantom(
                 Path(cache_dir) / "phantom" / name,
                 subjects=phantom_subjects,
                 seed=seed,
                 size=image_size,
                 slices=_PHANTOM_SLICES,
-                contrast=_PHANTOM_CONTRAST,
+                contrast=phantom_contrast,
+                form=phantom_form,
             )
         logger.info("No dataset_dir given: using the phantom in %s", source.parent)
     else:
@@ -103,52 +111,57 @@ def datalist(
     modalities: Sequence[str] = keys.MODALITIES,
     *,
     fallback: str | None = None,
+    require: str = "all",
 ) -> list[dict[str, Any]]:
     """List the cases of one part as MONAI data dictionaries that collate.
 
     Args:
         manifest: the cases.
         split: a part, or None for all cases.
-        modalities: what a case must have; cases that lack one are left out, and a warning counts them.
+        modalities: what a case must have; cases that lack it are left out, and a warning counts them.
         fallback: part to take instead, with a warning, when this one is empty.
+        require: ``all`` of the modalities, or ``any`` of them: then a case lists those it has.
 
     Returns:
         One dictionary a case with ``case``, ``subject``, ``label`` (``UNKNOWN_LABEL`` where unknown) and the path of
         each modality.
 
     Raises:
-        InputError: for an unknown modality, or when nothing is left.
+        InputError: for an unknown modality or requirement, or when nothing is left.
     """
+    if require not in _REQUIREMENTS:
+        raise InputError.about("require", f"got {require!r}", f"use {' or '.join(_REQUIREMENTS)}")
     for modality in modalities:
         if modality not in keys.MODALITIES:
             raise InputError.about(f"modality {modality!r}", "unknown", f"use {' and '.join(keys.MODALITIES)}")
     if not modalities:
         raise InputError.about("modalities", "empty", f"name {' or '.join(keys.MODALITIES)}, or both")
+    enough, conjunction = _REQUIREMENTS[require]
     selected = manifest.select(split=split).datalist()
     items = [
         {
             keys.CASE: item[keys.CASE],
             keys.SUBJECT: item[keys.SUBJECT],
             keys.LABEL: item.get(keys.LABEL, UNKNOWN_LABEL),
-            **{modality: item[modality] for modality in modalities},
+            **{modality: item[modality] for modality in modalities if item.get(modality)},
         }
         for item in selected
-        if all(item.get(modality) for modality in modalities)
+        if enough(item.get(modality) for modality in modalities)
     ]
     if len(items) < len(selected):
-        needed = " and ".join(modalities)
+        needed = conjunction.join(modalities)
         logger.warning("%d of %d cases lack %s and are left out", len(selected) - len(items), len(selected), needed)
     if items:
         return items
     part = f"the {split} part" if split else "the manifest"
     if fallback is not None:
         logger.warning("%s is empty; taking the %s part instead", part, fallback)
-        return datalist(manifest, fallback, modalities)
+        return datalist(manifest, fallback, modalities, require=require)
     remedy = "check the manifest, its splits and modalities"
-    alone = [name for name in modalities if any(name in case.modalities for case in manifest)]
+    alone = [name for name in modalities if any(item.get(name) for item in selected)]
     if len(modalities) > 1 and alone:
         remedy = f"the set is unpaired: take one modality, modalities=['{alone[0]}']"
-    raise InputError.about(part, f"no case has {' and '.join(modalities)}", remedy)
+    raise InputError.about(part, f"no case has {conjunction.join(modalities)}", remedy)
 
 
 @contextmanager

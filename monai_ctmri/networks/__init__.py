@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from .convolutional_autoencoder import ConvolutionalAutoencoder
+from .cycle_networks import CycleNetworks
 from .denoiser import CrossModalDenoiser
+from .generator import ResidualGenerator
+from .variational_autoencoder import VariationalAutoencoder
 
-__all__ = ["ConvolutionalAutoencoder", "CrossModalDenoiser"]
+__all__ = [
+    "ConvolutionalAutoencoder",
+    "CrossModalDenoiser",
+    "CycleNetworks",
+    "ResidualGenerator",
+    "VariationalAutoencoder",
+]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import groupby, islice
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +11,15 @@ from torch import nn
 
 from monai_ctmri import keys
 from monai_ctmri.errors import InputError
+from monai_ctmri.scoring.network_run import (
+    batches,
+    case_name,
+    demand_finite,
+    evaluating,
+    latent_columns,
+    on_device,
+    present_in,
+)
 from monai_ctmri.scoring.scorer import Evidence
 from monai_ctmri.transforms.brain import HeadMask
 from monai_ctmri.transforms.residual import MapScore, ResidualMap
@@ -25,8 +32,9 @@ class ReconstructionScorer:
 
     For each kind: maps ``<kind>`` (mean over the modalities) and ``<kind>_<modality>``; scores ``<kind>_mean``,
     ``<kind>_top``, ``<kind>_mean_<modality>`` and ``<kind>_top_<modality>`` from :class:`MapScore` within
-    :class:`HeadMask` of the image. Features ``latent_000``, ... come from ``network.encode`` where the network has it:
-    a dense latent [1, K] as it is, a map [1, K, h, w] after adaptive average pooling, channel by channel.
+    :class:`HeadMask` of the image. A modality whose channel is 0 everywhere is absent: it has no names of its own and
+    no part in the mean. Features ``latent_000``, ... come from ``network.encode`` where the network has it: a dense
+    latent [1, K] as it is, a map [1, K, h, w] after adaptive average pooling, channel by channel.
 
     The network runs in ``eval()`` under ``torch.inference_mode``; each module's training flag is put back afterwards.
 
@@ -78,7 +86,8 @@ class ReconstructionScorer:
 
     def score_batch(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[Evidence]:
         """Judge cases ``batch_size`` at a time, in their order; the evidence equals :meth:`score` up to rounding."""
-        return [evidence for batch in self._batches(cases, batch_size) for evidence in self._score_stack(*batch)]
+        stacks = batches(cases, self.modalities, batch_size)
+        return [evidence for stack in stacks for evidence in self._score_stack(*stack)]
 
     def latent_features(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[dict[str, float]]:
         """The features alone, one dictionary a case: only the encoder runs.
@@ -90,31 +99,42 @@ class ReconstructionScorer:
         if not self._encodes():
             raise TypeError(f"{type(self.network).__name__} has no encode(image): it offers no latent features")
         found: list[dict[str, float]] = []
-        for images, names in self._batches(cases, batch_size):
-            with _evaluating(self.network), torch.inference_mode():
-                found += self._features(self._on_device(images), names)
+        for images, batch in batches(cases, self.modalities, batch_size):
+            placed = on_device(self.network, images, self.device)
+            with evaluating(self.network):
+                found += self._features(placed, [case_name(case) for case in batch])
         return found
 
-    def _score_stack(self, images: torch.Tensor, names: list[str]) -> list[Evidence]:
-        with _evaluating(self.network), torch.inference_mode():
-            placed = self._on_device(images)
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: what it knows lies in the network."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what :meth:`state_dict` gave."""
+
+    def _score_stack(self, images: torch.Tensor, cases: Sequence[Mapping[str, Any]]) -> list[Evidence]:
+        names = [case_name(case) for case in cases]
+        placed = on_device(self.network, images, self.device)
+        with evaluating(self.network):
             pred = self.network(placed)
             if not isinstance(pred, torch.Tensor) or pred.shape != images.shape:
                 got = tuple(pred.shape) if isinstance(pred, torch.Tensor) else type(pred).__name__
                 raise ValueError(f"the network must return one tensor of shape {tuple(images.shape)}, got {got}")
             features = self._features(placed, names) if self._encodes() else [{} for _ in names]
             pred = pred.float().cpu()
-        _demand_finite(pred, names, "the network's prediction")
+        demand_finite(pred, names, "the network's prediction")
         return [self._evidence(*each) for each in zip(images, pred, features, strict=True)]
 
     def _evidence(self, image: torch.Tensor, pred: torch.Tensor, features: dict[str, float]) -> Evidence:
         mask = np.asarray(self.head_mask(image))[0]
+        # An image with nothing in it keeps its columns: its scores are 0.
+        present = present_in(image, self.modalities) or {name: index for index, name in enumerate(self.modalities)}
         maps: dict[str, np.ndarray] = {}
         scores: dict[str, float] = {}
         for kind, residual in self.residuals.items():
             channels = np.asarray(residual(image, pred), dtype=np.float32)
-            named = {"": channels.mean(axis=0)}
-            named |= {f"_{name}": channel for name, channel in zip(self.modalities, channels, strict=True)}
+            named = {"": channels[list(present.values())].mean(axis=0)}
+            named |= {f"_{name}": channels[index] for name, index in present.items()}
             for suffix, one in named.items():
                 maps[f"{kind}{suffix}"] = one
                 for number, value in self.map_score(one, mask).items():
@@ -122,48 +142,10 @@ class ReconstructionScorer:
         return Evidence(maps=maps, scores=scores, features=features)
 
     def _features(self, images: torch.Tensor, names: list[str]) -> list[dict[str, float]]:
-        latent = self.network.encode(images)  # type: ignore[operator]
-        if not isinstance(latent, torch.Tensor) or latent.ndim not in (2, 4):
-            got = tuple(latent.shape) if isinstance(latent, torch.Tensor) else type(latent).__name__
-            raise ValueError(f"encode must return one tensor (N, K) or (N, K, h, w), got {got}")
-        latent = latent.float()
-        if latent.ndim == 4:
-            latent = nn.functional.adaptive_avg_pool2d(latent, self.latent_pool).flatten(1)
-        latent = latent.cpu()
-        _demand_finite(latent, names, "the network's latent")
-        width = max(3, len(str(latent.shape[1] - 1)))
-        return [{f"latent_{index:0{width}d}": value for index, value in enumerate(row)} for row in latent.tolist()]
+        return latent_columns(self.network.encode(images), names, self.latent_pool)  # type: ignore[operator]
 
     def _encodes(self) -> bool:
         return callable(getattr(self.network, "encode", None))
-
-    def _on_device(self, images: torch.Tensor) -> torch.Tensor:
-        if self.device is not None:
-            self.network.to(self.device)
-            return images.to(self.device)
-        parameter = next(self.network.parameters(), None)
-        return images if parameter is None else images.to(parameter.device)
-
-    def _batches(self, cases: Iterable[Mapping[str, Any]], size: int) -> Iterator[tuple[torch.Tensor, list[str]]]:
-        """Stacks of at most ``size`` neighbouring cases whose images share a shape."""
-        loaded = ((self._image(case), _case_name(case)) for case in cases)
-        for _, run in groupby(loaded, key=lambda pair: pair[0].shape):
-            while batch := list(islice(run, size)):
-                yield torch.stack([image for image, _ in batch]), [name for _, name in batch]
-
-    def _image(self, case: Mapping[str, Any]) -> torch.Tensor:
-        """The case's image as a plain float32 tensor (C, H, W) on the CPU, checked."""
-        image = case[keys.IMAGE]
-        plain = image.as_tensor() if hasattr(image, "as_tensor") else torch.as_tensor(image)
-        plain = plain.detach().to("cpu", torch.float32)
-        if plain.ndim != 3 or plain.shape[0] != len(self.modalities):
-            raise InputError.about(
-                _case_name(case),
-                f"image of shape {tuple(plain.shape)} has not the channels {', '.join(self.modalities)}",
-                "give (C, H, W) with one channel a modality",
-            )
-        _demand_finite(plain[None], [_case_name(case)], "the image")
-        return plain
 
 
 class _Detector(Protocol):
@@ -211,25 +193,3 @@ class LatentScorer:
         """Judge cases by latent features that a reconstruction has already given; each as if it were alone."""
         values = self.detector.decision_function(np.array([list(row.values()) for row in rows]))
         return [Evidence(scores={self.name: float(value)}) for value in values]
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Switch to evaluation; put every module's own flag back, so that a frozen layer stays frozen."""
-    flags = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
-
-
-def _demand_finite(stack: torch.Tensor, names: list[str], what: str) -> None:
-    for one, name in zip(stack, names, strict=True):
-        if not torch.isfinite(one).all():
-            raise InputError.about(name, f"{what} holds NaN or infinity", "check its preprocessing and the weights")
-
-
-def _case_name(case: Mapping[str, Any]) -> str:
-    return str(case.get(keys.CASE, "case without a name"))

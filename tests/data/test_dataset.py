@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from pathlib import Path
 
@@ -155,7 +156,9 @@ def test_another_phantom_has_its_own_folder(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(dataset, "write_phantom", fake)
     for settings in ({}, {"seed": 1}, {"phantom_subjects": 9}, {"image_size": 64}):
         load_dataset(None, tmp_path, **settings)  # type: ignore[arg-type]
-    assert len(set(asked)) == 4
+    for settings in ({"phantom_contrast": "mixed"}, {"phantom_contrast": "T1"}, {"phantom_form": "volumes"}):
+        load_dataset(None, tmp_path, **settings)  # type: ignore[arg-type]
+    assert len(set(asked)) == 7
 
 
 def test_datalist_collates_and_knows_what_is_unknown(tmp_path: Path) -> None:
@@ -207,3 +210,47 @@ def test_no_manifest(name: str, tmp_path: Path) -> None:
 def test_text_is_no_truth_value(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="assume_normal: 'false' is no truth value"):
         load_dataset(tmp_path, tmp_path, assume_normal="false")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("slices", ".png"), ("volumes", ".nii.gz")])
+def test_phantom_of_another_form_and_contrast(form: str, suffix: str, tmp_path: Path) -> None:
+    manifest = load_dataset(
+        None, tmp_path, phantom_subjects=2, image_size=16, phantom_contrast="T1", phantom_form=form, divide=False
+    )
+    assert all(str(case.mri).endswith(suffix) for case in manifest)
+    (description,) = tmp_path.rglob("phantom.json")
+    settings = json.loads(description.read_text())["settings"]
+    assert (settings["contrast"], settings["form"]) == ("T1", form)
+
+
+def test_an_unknown_phantom_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'T9' is unknown"):
+        load_dataset(None, tmp_path, phantom_contrast="T9")
+
+
+@pytest.mark.parametrize("modalities", [["ct", "mri"], ["mri", "ct"]])
+def test_cases_with_any_modality_on_request(
+    modalities: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = cohort(2)
+    rows[0]["mri"], rows[1]["ct"] = "", ""
+    write(tmp_path, rows)
+    manifest = load_dataset(tmp_path, tmp_path, divide=False)
+    caplog.clear()
+    items = datalist(manifest, None, modalities, require="any")
+    assert [{"ct", "mri"} & set(item) for item in items] == [{"ct"}, {"mri"}, {"ct", "mri"}, {"ct", "mri"}]
+    assert all(item[name] for item in items for name in ("ct", "mri") if name in item)
+    assert not caplog.records
+    assert len(datalist(manifest, None, ["ct"], require="any")) == 3
+    assert "1 of 4 cases lack ct and" in caplog.text
+
+
+def test_any_modality_holds_for_the_fallback_too(tmp_path: Path) -> None:
+    rows = [row | {"split": "train", "mri": ""} for row in cohort(2)]
+    write(tmp_path, rows)
+    manifest = load_dataset(tmp_path, tmp_path)
+    assert len(datalist(manifest, "validation", fallback="train", require="any")) == 4
+    with pytest.raises(InputError, match="the test part: no case has ct or mri"):
+        datalist(manifest, "test", require="any")
+    with pytest.raises(InputError, match="require: got 'some'; use all or any"):
+        datalist(manifest, "train", require="some")
