@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigParser, create_workflow, verify_metadata, verify_net_in_out
+from bundle_runs import (
+    MAP_SIZES,
+    SCHEMA,
+    SIZE,
+    command,
+    environment,
+    options,
+    rows_of,
+    run,
+    run_distributed,
+    workflow,
+)
+from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
 from PIL import Image
 
 from monai_ctmri.engines import latest_checkpoint
@@ -27,129 +33,11 @@ from monai_ctmri.errors import InputError, find_input_error
 from monai_ctmri.networks import ConvolutionalAutoencoder
 
 NAME = "brain_ctmri_autoencoder"
-SIZE = 32
-EXPECTED_MAP_SIZE = {"even": (40, 32), "odd": (32, 48)}
-# What MONAI's schema 20240725 demands, written from its rules, so that the check needs no network.
-TENSOR_RULES = {
-    "type": "object",
-    "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
-    "properties": {
-        "num_channels": {"type": "integer"},
-        "spatial_shape": {"type": "array", "items": {"type": ["integer", "string"]}},
-        "value_range": {"type": "array", "items": {"type": "number"}},
-        "channel_def": {"type": "object"},
-    },
-}
-SCHEMA = {
-    "type": "object",
-    "required": [
-        *("schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version"),
-        *("task", "description", "authors", "copyright", "network_data_format"),
-    ],
-    "properties": {
-        "version": {"type": "string", "pattern": r"^\d+\.\d+\.\d+$"},
-        "required_packages_version": {"type": "object"},
-        "references": {"type": "array", "items": {"type": "string"}},
-        "intended_use": {"type": "string"},
-        "image_classes": {"type": "string"},
-        "eval_metrics": {"type": "object"},
-        "supported_apps": {"type": "object"},
-        "network_data_format": {
-            "type": "object",
-            "required": ["inputs", "outputs"],
-            "properties": {
-                part: {"type": "object", "additionalProperties": TENSOR_RULES} for part in ("inputs", "outputs")
-            },
-        },
-    },
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keep_logging() -> Iterator[None]:
-    """Undo what the bundle's logging.conf sets up for the process."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(scope="module")
 def bundle(repository: Path) -> Path:
     return repository / "bundles" / NAME
-
-
-def draw(height: int, width: int, brightness: float, generator: np.random.Generator, lesion: bool) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    head = ((y - height / 2) / (0.42 * height)) ** 2 + ((x - width / 2) / (0.42 * width)) ** 2 < 1
-    pixels = np.where(head, brightness + generator.normal(0, 6, head.shape), 0)
-    if lesion:
-        pixels[height // 2 - 4 : height // 2 + 4, width // 3 - 4 : width // 3 + 4] = 250
-    return np.clip(pixels, 0, 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six subjects of two slices, of two shapes; the last one is abnormal."""
-    folder = tmp_path_factory.mktemp("cohort")
-    generator = np.random.default_rng(0)
-    rows = []
-    for subject in range(6):
-        height, width = EXPECTED_MAP_SIZE["odd" if subject % 2 else "even"]
-        for index in range(2):
-            for modality, brightness in (("ct", 90), ("mri", 140)):
-                pixels = draw(height, width, brightness + 4 * index, generator, lesion=subject == 5)
-                Image.fromarray(pixels).save(folder / f"s{subject}_{index}_{modality}.png")
-            name = f"s{subject}_{index}"
-            rows.append([f"{name}_ct.png", f"{name}_mri.png", f"s{subject}", int(subject == 5)])
-    with (folder / "manifest.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerows([["ct", "mri", "subject", "label"], *rows])
-    return folder
-
-
-def options(cohort: Path, output_dir: Path, **further: Any) -> dict[str, Any]:
-    return {
-        "dataset_dir": str(cohort),
-        "output_dir": str(output_dir),
-        "cache_dir": str(output_dir / "cache"),
-        "image_size": SIZE,
-        "batch_size": 4,
-        "max_epochs": 2,
-        **further,
-    }
-
-
-def workflow(bundle: Path, files: str, **given: Any) -> Any:
-    configs = bundle / "configs"
-    return create_workflow(
-        config_file=[str(configs / f"{name}.yaml") for name in files.split("+")],
-        meta_file=str(configs / "metadata.json"),
-        workflow_type="infer" if files.startswith("inference") else "train",
-        **given,
-    )
-
-
-def run(bundle: Path, files: str, **given: Any) -> Any:
-    made = workflow(bundle, files, **given)
-    made.run()
-    made.finalize()
-    return made
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def command(bundle: Path, files: str, given: dict[str, Any], launcher: tuple[str, ...] = ()) -> list[str]:
-    configs = [str(bundle / "configs" / f"{name}.yaml") for name in files.split("+")]
-    words = [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", str(configs)]
-    return words + [word for key, value in given.items() for word in (f"--{key}", str(value))]
-
-
-def environment(repository: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +113,7 @@ def test_inference_scores_every_case(bundle: Path, cohort: Path, trained: Path) 
     for row in scores:
         with Image.open(trained / "inference" / "maps" / f"{row['case']}.tif") as picture:
             assert picture.mode == "F"
-            height, width = EXPECTED_MAP_SIZE["odd" if int(row["subject"][1]) % 2 else "even"]
+            height, width = MAP_SIZES["odd" if int(row["subject"][1]) % 2 else "even"]
             assert picture.size == (width, height)
             assert np.isfinite(np.asarray(picture)).all()
 
@@ -420,15 +308,8 @@ def test_from_another_folder(bundle: Path, cohort: Path, tmp_path: Path, reposit
     assert "best val_mse so far" in done.stdout
 
 
-def test_two_processes(bundle: Path, cohort: Path, tmp_path: Path, repository: Path) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    done = subprocess.run(
-        command(bundle, "train+multi_gpu_train", options(cohort, tmp_path), launcher),
-        env=environment(repository),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_two_processes(bundle: Path, cohort: Path, tmp_path: Path) -> None:
+    run_distributed(bundle, "train+multi_gpu_train", options(cohort, tmp_path))
     weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     ConvolutionalAutoencoder().load_state_dict(weights)  # no prefix of the distributed wrapper
     content = torch.load(tmp_path / "checkpoints" / "checkpoint_epoch=2.pt", weights_only=True)
