@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest
 
-from monai_ctmri.detection.calibration import ConformalCalibrator, binomial_interval
+from monai_ctmri.detection.calibration import ConformalCalibrator, binomial_interval, smallest_calibration_set
 from monai_ctmri.errors import InputError
 
 QUIET = "monai_ctmri.detection.calibration"
@@ -222,3 +222,165 @@ def test_binomial_interval_refuses_impossible_counts(k, n):
 def test_binomial_interval_refuses_impossible_confidence(confidence):
     with pytest.raises(InputError, match="confidence"):
         binomial_interval(1, 2, confidence)
+
+
+def weighted_by_hand(scores, subjects, score) -> Fraction:
+    """Each subject counts once, by the share of its slices that score as high."""
+    total = Fraction(1)
+    for subject in set(subjects):
+        own = [one for one, whose in zip(scores, subjects, strict=True) if whose == subject]
+        total += Fraction(sum(one >= score for one in own), len(own))
+    return total / (len(set(subjects)) + 1)
+
+
+SLICES = [3.0, 1.0, 2.0, 2.0, 5.0, 0.0, 4.0]
+WHOSE = ["a", "a", "a", "b", "b", "c", "d"]
+
+
+def test_subjects_count_once_however_many_slices_they_have():
+    calibrator = ConformalCalibrator().fit(SLICES, WHOSE)
+    assert calibrator.units_ == 4
+    assert calibrator.smallest_p_value == 1 / 5 == calibrator.p_value(6.0)
+    for score in np.arange(-0.5, 6.0, 0.5):
+        assert calibrator.p_value(score) == pytest.approx(float(weighted_by_hand(SLICES, WHOSE, score)), abs=1e-9)
+
+
+def test_the_p_value_is_the_mean_over_all_draws_of_one_slice_a_subject():
+    own = [[score for score, whose in zip(SLICES, WHOSE, strict=True) if whose == subject] for subject in "abcd"]
+    for score in (0.0, 1.5, 2.0, 3.5, 5.0):
+        draws = [ConformalCalibrator().fit(draw).p_value(score) for draw in itertools.product(*own)]
+        assert ConformalCalibrator().fit(SLICES, WHOSE).p_value(score) == pytest.approx(np.mean(draws), abs=1e-9)
+
+
+def test_one_slice_a_subject_is_the_plain_calibration():
+    scores = np.random.default_rng(5).normal(size=33)
+    asked = np.linspace(-3, 3, 50)
+    plain = ConformalCalibrator().fit(scores)
+    owned = ConformalCalibrator().fit(scores, list(range(33)))
+    np.testing.assert_array_equal(plain.p_value(asked), owned.p_value(asked))
+    assert plain.threshold(0.1) == owned.threshold(0.1)
+
+
+@pytest.mark.parametrize("decimals", [0, 9])  # many ties, none
+def test_threshold_and_p_value_agree_with_subjects(decimals, caplog):
+    generator = np.random.default_rng(6)
+    scores = np.round(generator.normal(size=200), decimals)
+    calibrator = ConformalCalibrator().fit(scores, generator.integers(0, 60, size=200))
+    asked = np.unique(np.concatenate([scores, scores + 0.05, scores - 0.05]))
+    p_values = calibrator.p_value(asked)
+    with caplog.at_level(logging.ERROR, logger=QUIET):
+        for alpha in [percent / 100 for percent in range(1, 100)]:
+            np.testing.assert_array_equal(asked > calibrator.threshold(alpha), p_values <= alpha)
+
+
+def alarm_counts(draws: int, draw, alphas=(0.01, 0.05, 0.1)) -> dict[float, int]:
+    p_values = np.array([draw() for _ in range(draws)])
+    return {alpha: int((p_values <= alpha).sum()) for alpha in alphas}
+
+
+def test_false_alarms_at_the_three_rates_of_the_benchmark():
+    generator = np.random.default_rng(7)
+
+    def draw():
+        scores = generator.standard_t(3, size=100)
+        return ConformalCalibrator().fit(scores[:99]).p_value(scores[99])
+
+    for alpha, alarms in alarm_counts(1000, draw).items():  # 99 cases: the rate is alpha itself
+        low, high = binomial_interval(alarms, 1000, confidence=0.999)
+        assert low <= alpha <= high
+
+
+def slices_of(generator, subject_count: int, most: int, own_spread: float):
+    """Scores with a level of the subject's own, and whose they are."""
+    counts = generator.integers(1, most + 1, size=subject_count)
+    owner = np.repeat(np.arange(subject_count), counts)
+    return generator.normal(size=subject_count)[owner] + own_spread * generator.normal(size=owner.size), owner
+
+
+@pytest.mark.parametrize("own_spread", [0.05, 1.0])
+def test_false_alarms_stay_below_alpha_with_several_slices_a_subject(own_spread):
+    generator = np.random.default_rng(8)
+
+    def draw():
+        scores, owner = slices_of(generator, 100, 6, own_spread)
+        new = generator.choice(np.flatnonzero(owner == 99))
+        return ConformalCalibrator().fit(scores[owner < 99], owner[owner < 99]).p_value(scores[new])
+
+    for alpha, alarms in alarm_counts(1000, draw).items():
+        assert binomial_interval(alarms, 1000, confidence=0.999)[0] <= alpha
+
+
+def test_slices_taken_for_cases_break_the_promise_and_subjects_keep_it():
+    generator = np.random.default_rng(9)
+    naive, honest = [], []
+    for _ in range(1000):
+        levels = generator.normal(size=10)
+        scores, owner = np.repeat(levels[:9], 12), np.repeat(np.arange(9), 12)
+        naive.append(ConformalCalibrator().fit(scores).p_value(levels[9]))
+        honest.append(ConformalCalibrator().fit(scores, owner).p_value(levels[9]))
+    # The new subject scores highest of ten in a tenth of the draws; 108 "cases" make that p = 1 / 109.
+    assert binomial_interval(int((np.array(naive) <= 0.01).sum()), 1000, confidence=0.999)[0] > 0.01
+    assert (np.array(honest) <= 0.01).sum() == 0
+    assert binomial_interval(int((np.array(honest) <= 0.1).sum()), 1000, confidence=0.999)[0] <= 0.1
+
+
+def test_a_set_too_small_for_alpha_warns_at_fit(caplog):
+    with caplog.at_level(logging.WARNING, logger=QUIET):
+        calibrator = ConformalCalibrator(alpha=0.01).fit(np.arange(60), np.arange(60) // 2)
+    assert "30 calibration subjects are too few for alpha = 0.01: the smallest p-value is 0.03226" in caplog.text
+    assert calibrator.warning_ is not None
+    assert calibrator.warning_ in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger=QUIET):
+        assert ConformalCalibrator(alpha=0.01).fit(np.arange(99)).warning_ is None
+        assert ConformalCalibrator().fit([1.0]).warning_ is None
+    assert not caplog.records
+
+
+def test_smallest_calibration_set():
+    assert [smallest_calibration_set(alpha) for alpha in (0.5, 0.1, 0.05, 0.01, 0.001)] == [1, 9, 19, 99, 999]
+    for alpha in np.random.default_rng(10).uniform(0.003, 1.0, size=200):
+        n = smallest_calibration_set(alpha)
+        assert 1 / (n + 1) <= alpha
+        assert n == 1 or 1 / n > alpha
+    with pytest.raises(InputError, match="alpha"):
+        smallest_calibration_set(0.0)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.01])
+def test_a_loaded_state_gives_the_same_p_values(alpha):
+    calibrator = ConformalCalibrator(alpha).fit(SLICES, WHOSE)
+    state = calibrator.state_dict()
+    assert all(isinstance(value, np.ndarray | int | float) for value in state.values())
+    loaded = ConformalCalibrator().load_state_dict(state)
+    state["scores"][:] = 0.0  # the state is a copy on both sides
+    asked = np.linspace(-1, 6, 40)
+    np.testing.assert_array_equal(loaded.p_value(asked), calibrator.p_value(asked))
+    assert (loaded.alpha, loaded.warning_, loaded.units_) == (alpha, calibrator.warning_, 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": np.array([2.0, 1.0])},
+        {"scores": np.array([])},
+        {"tail": np.array([1.0, 0.0])},
+        {"units": 7},
+        {"units": "many"},
+        {"scores": None},
+        {"tail": np.array([2.0, 1.0, 3.0])},
+    ],
+)
+def test_a_spoilt_state_is_refused(change):
+    state = ConformalCalibrator().fit([1.0, 2.0]).state_dict() | change
+    with pytest.raises(InputError, match="calibrator state"):
+        ConformalCalibrator().load_state_dict(state)
+    with pytest.raises(InputError, match="calibrator state"):
+        ConformalCalibrator().load_state_dict({})
+
+
+def test_one_subject_a_score_is_demanded():
+    with pytest.raises(InputError, match="2 subjects for 3 scores"):
+        ConformalCalibrator().fit([1.0, 2.0, 3.0], ["a", "b"])
+    with pytest.raises(InputError, match="alpha"):
+        ConformalCalibrator(alpha=1.5).fit([1.0])

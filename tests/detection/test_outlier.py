@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import random
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,9 +23,10 @@ from sklearn.svm import OneClassSVM
 
 from monai_ctmri.detection import outlier
 from monai_ctmri.detection.outlier import DETECTORS, DetectorRecipe, OutlierDetector
+from monai_ctmri.detection.repairs import NystroemOneClassSVM
 from monai_ctmri.errors import InputError
 
-NAMES = sorted(DETECTORS)
+NAMES = ["IForest", "OCSVM"]
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,25 @@ class Reseeder:
         return rows.sum(axis=1)
 
 
+class Talker(Reseeder):
+    """A detector that prints, draws a bar on the other stream and warns."""
+
+    def reseed(self) -> None:
+        sys.stdout.write("Epoch 1 of 3\n")
+        sys.stderr.write("Training: 100%\n")
+        warnings.warn("pin_memory without an accelerator", UserWarning, stacklevel=1)
+
+
+def test_what_a_detector_prints_or_warns_goes_to_the_log(monkeypatch, normals, capfd, caplog, recwarn):
+    monkeypatch.setitem(DETECTORS, "Odd", DetectorRecipe("here", "Talker"))
+    monkeypatch.setattr(outlier, "import_module", lambda _: type("module", (), {"Talker": Talker}))
+    with caplog.at_level(logging.DEBUG, logger="monai_ctmri.detection.outlier"):
+        OutlierDetector("Odd").fit(normals).decision_function(normals)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+    assert {"Epoch 1 of 3", "Training: 100%", "pin_memory without an accelerator"} <= set(caplog.messages)
+
+
 class Breaker(Reseeder):
     def fit(self, rows: np.ndarray) -> None:
         self.reseed()
@@ -182,7 +205,7 @@ def test_constant_columns_survive_standardisation(name, normals):
     rows = np.column_stack([normals, np.full(len(normals), 0.1), np.zeros(len(normals))])
     detector = OutlierDetector(name).fit(rows)
     assert np.isfinite(detector.decision_function(rows)).all()
-    np.testing.assert_allclose(detector.scaler_.transform(rows)[:, 4:], 0.0, atol=1e-12)
+    np.testing.assert_allclose(detector.steps_.transform(rows)[:, 4:], 0.0, atol=1e-12)
     changed = rows[:1] + np.array([0, 0, 0, 0, 1, 1])
     assert np.isfinite(detector.decision_function(changed)).all()
 
@@ -194,8 +217,8 @@ def test_scale_of_a_column_plays_no_part_when_standardised(normals, queries):
     np.testing.assert_allclose(scaled, plain, rtol=1e-6, atol=1e-9)
 
 
-def test_without_standardisation_there_is_no_scaler(normals):
-    assert OutlierDetector(standardize=False).fit(normals).scaler_ is None
+def test_without_standardisation_the_steps_change_nothing(normals):
+    np.testing.assert_array_equal(OutlierDetector(standardize=False).fit(normals).steps_.transform(normals), normals)
 
 
 def test_float32_rows_and_tensors_are_taken(normals):
@@ -231,6 +254,9 @@ def test_the_constructor_only_stores():
         "standardize": True,
         "random_state": 0,
         "parameters": given,
+        "whiten": False,
+        "explained_variance": None,
+        "max_rows": None,
     }
     assert not [name for name in vars(detector) if name.endswith("_")]
 
@@ -274,8 +300,8 @@ def test_a_value_that_is_not_finite_is_refused_by_column(normals, value):
 @pytest.mark.parametrize(
     ("change", "rows", "message"),
     [
-        ({}, np.ones((1, 3)), "1 row to fit"),
-        ({}, np.ones((0, 3)), "0 row to fit"),
+        ({}, np.ones((1, 3)), r"1 row\(s\) to fit IForest on"),
+        ({}, np.ones((0, 3)), r"0 row\(s\) to fit"),
         ({}, np.ones(3), "shape"),
         ({}, np.ones((3, 0)), "shape"),
         ({}, [["a", "b"], ["c", "d"]], "not a table of numbers"),
@@ -285,6 +311,13 @@ def test_a_value_that_is_not_finite_is_refused_by_column(normals, value):
         ({"parameters": {"trees": 3}}, np.ones((3, 2)), "trees"),
         ({"parameters": {"n_estimators": -1}}, np.ones((3, 2)), "n_estimators"),
         ({"parameters": {"random_state": 3}}, np.ones((3, 2)), "random_state is set twice"),
+        ({"name": "COF"}, np.ones((3, 2)), "is refused: it scores the rows of a call among each other"),
+        ({"name": "ABOD"}, np.ones((3, 2)), "give at least 4 normal cases"),
+        ({"name": "ECOD", "parameters": {"contamination": 0.3}}, np.ones((3, 2)), "contamination is set twice"),
+        ({"name": "DeepSVDD", "parameters": {"n_features": 2}}, np.ones((3, 2)), "n_features is set twice"),
+        ({"max_rows": 1}, np.ones((3, 2)), "max_rows: 1 is below 2"),
+        ({"random_state": -1}, np.ones((3, 2)), "random_state: -1 is outside"),
+        ({"explained_variance": 1.5}, np.ones((3, 2)), r"1.5 is outside \(0, 1\]"),
         ({"parameters": {"contamination": 0.3}}, np.ones((3, 2)), "contamination is set twice"),
     ],
 )
@@ -304,3 +337,68 @@ def test_wrong_numbers_of_columns_and_names_are_refused(normals):
 def test_scoring_before_fit_is_refused(normals):
     with pytest.raises(NotFittedError):
         OutlierDetector().decision_function(normals)
+
+
+def test_beyond_its_rows_the_one_class_svm_is_approximated(monkeypatch, normals, queries):
+    assert DETECTORS["OCSVM"].beyond[0] == 8000
+    monkeypatch.setitem(DETECTORS, "OCSVM", replace(DETECTORS["OCSVM"], beyond=(79, DETECTORS["OCSVM"].beyond[1])))
+    approximate = OutlierDetector("OCSVM").fit(normals)
+    assert type(approximate.detector_) is NystroemOneClassSVM
+    exact = OutlierDetector("OCSVM").fit(normals[:79])
+    assert type(exact.detector_).__module__ == "pyod.models.ocsvm"
+    ranks = spearmanr(approximate.decision_function(queries), exact.decision_function(queries))
+    assert ranks.statistic > 0.9
+
+
+def test_more_rows_than_wanted_are_drawn_by_the_seed(normals, caplog):
+    with caplog.at_level(logging.INFO, logger="monai_ctmri.detection.outlier"):
+        first, again, other = (OutlierDetector("KNN", random_state=s, max_rows=30).fit(normals) for s in (0, 0, 1))
+    assert "KNN is fitted on a random draw of 30 of the 80 rows" in caplog.messages
+    kept = [detector.detector_.neigh_._fit_X for detector in (first, again, other)]
+    assert kept[0].shape == (30, 4)
+    np.testing.assert_array_equal(kept[0], kept[1])
+    assert not np.array_equal(kept[0], kept[2])
+    everything = first.steps_.transform(normals)
+    assert all((row == everything).all(axis=1).any() for row in kept[0])
+
+
+def test_the_steps_are_fitted_on_all_rows(normals):
+    few, all_rows = (OutlierDetector("KNN", max_rows=most).fit(normals) for most in (20, None))
+    np.testing.assert_array_equal(few.steps_.mean_, all_rows.steps_.mean_)
+
+
+def test_what_the_rows_do_not_allow_is_lowered_and_said(normals, caplog):
+    with caplog.at_level(logging.INFO, logger="monai_ctmri.detection.outlier"):
+        detector = OutlierDetector("KNN", parameters={"n_neighbors": 50}).fit(normals[:10])
+    assert detector.detector_.n_neighbors == 9
+    assert caplog.messages == ["KNN: n_neighbors lowered from 50 to 9 for 10 rows"]
+
+
+def test_whitening_shows_what_breaks_a_correlation():
+    generator = np.random.default_rng(3)
+    base = generator.normal(size=(300, 1))
+    rows = np.concatenate([base, base + 0.05 * generator.normal(size=(300, 1))], axis=1)
+    broken = np.array([[1.5, -1.5]])
+    plain, white = (OutlierDetector("KNN", whiten=w).fit(rows[:200]) for w in (False, True))
+    shares = [np.mean(d.decision_function(broken) / d.decision_function(rows[200:]).max()) for d in (plain, white)]
+    assert shares[1] > 3 * shares[0]
+
+
+def test_explained_variance_reduces_the_columns_the_detector_sees(normals):
+    rows = np.column_stack([normals, normals @ np.ones((4, 3))])
+    detector = OutlierDetector("IForest", explained_variance=0.9999).fit(rows)
+    assert detector.detector_.n_features_in_ < 7
+    assert detector.n_features_in_ == 7
+
+
+def test_a_score_that_is_no_number_is_refused(monkeypatch, normals):
+    recipe = replace(DETECTORS["IForest"], score=lambda detector, rows: np.full(len(rows), np.nan))
+    monkeypatch.setitem(DETECTORS, "IForest", recipe)
+    with pytest.raises(InputError, match="IForest: scores row 0 with nan"):
+        OutlierDetector().fit(normals).decision_function(normals)
+
+
+def test_many_rows_are_scored_in_pieces(normals):
+    rows = np.tile(normals, (60, 1))
+    detector = OutlierDetector("KNN").fit(normals)
+    np.testing.assert_allclose(detector.decision_function(rows), np.tile(detector.decision_function(normals), 60))
