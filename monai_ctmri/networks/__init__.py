@@ -5,6 +5,7 @@ from __future__ import annotations
 from .convolutional_autoencoder import ConvolutionalAutoencoder
 from .cycle_networks import CycleNetworks
 from .denoiser import CrossModalDenoiser
+from .feature_maps import FeatureMaps
 from .generator import ResidualGenerator
 from .variational_autoencoder import VariationalAutoencoder
 
@@ -12,6 +13,7 @@ __all__ = [
     "ConvolutionalAutoencoder",
     "CrossModalDenoiser",
     "CycleNetworks",
+    "FeatureMaps",
     "ResidualGenerator",
     "VariationalAutoencoder",
 ]

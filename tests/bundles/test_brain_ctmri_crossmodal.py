@@ -387,9 +387,9 @@ def test_configurations_share_their_parts(bundle: Path) -> None:
     train, inference = (yaml.safe_load((bundle / "configs" / f"{n}.yaml").read_text()) for n in ("train", "inference"))
     for name in ("deterministic_transforms", "network_def", "inferer", "scorers", "joint_scorer", "scorer"):
         assert train[name] == inference[name]
-    for name in ("autocast", "memory_format", "pixel_spacing_mm"):
+    for name in ("autocast", "memory_format", "pixel_spacing_mm", "brain_mask", "map_score"):
         assert train[name] == inference[name]
-    for name in ("modalities", "image_size", "align", "features", "mirror", "spatial_dims", "map_name", "detectors"):
+    for name in ("modalities", "image_size", "align", "features", "mirror", "spatial_dims", "detectors"):
         assert train[name] == inference[name]
 
 
@@ -451,23 +451,3 @@ def test_killed_training_resumes_and_has_learnt(bundle: Path, cohort: Path, tmp_
     target = torch.stack([item["target"].as_tensor() for item in made.val_dataset]).flatten(2)
     ignorant = float((1 + (target - 0.5).abs().mean(dim=2).log()).mean())
     assert history[-1]["val_nll"] < ignorant - 0.2
-
-
-def test_two_processes(bundle: Path, cohort: Path, tmp_path: Path, repository: Path) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    for files in ("train+multi_gpu_train", "train+evaluate+multi_gpu_evaluate"):
-        done = subprocess.run(
-            command(bundle, files, options(cohort, tmp_path, max_epochs=1, bf16=False), launcher),
-            env=environment(repository),
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-    CrossModalDenoiser(features=FEATURES).load_state_dict(weights_of(tmp_path))  # no prefix of the distributed wrapper
-    assert len(list((tmp_path / "tensorboard").glob("events.*"))) <= 3  # the first process alone
-    together = rows_of(tmp_path / "evaluation" / "scores.csv")
-    run(bundle, "train+evaluate", **options(cohort, tmp_path, bf16=False))
-    alone = rows_of(tmp_path / "evaluation" / "scores.csv")
-    assert list(together) == list(alone)
-    for name, row in alone.items():
-        assert float(together[name]["error_mean"]) == pytest.approx(float(row["error_mean"]), rel=1e-4)

@@ -25,7 +25,6 @@ from bundle_runs import (
     options,
     rows_of,
     run,
-    run_distributed,
     workflow,
 )
 from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
@@ -203,18 +202,6 @@ def test_maps_lie_on_the_grid_of_their_input(bundle: Path, unpaired_cohort: Path
             assert np.corrcoef(found.ravel(), picture.ravel())[0, 1] > 0.95
             middle = np.s_[14:18, 14:18]  # inside the lesion, away from its blurred rim
             assert found[middle].mean() == pytest.approx(picture[middle].mean() / full, abs=0.06)
-
-
-def test_two_processes(bundle: Path, unpaired_cohort: Path, tmp_path: Path) -> None:
-    run_distributed(bundle, "train+multi_gpu_train", tiny(unpaired_cohort, tmp_path, max_epochs=2, batch_size=2))
-    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-    generators().load_state_dict(weights)  # no prefix of the distributed wrapper
-    content = torch.load(tmp_path / "checkpoints" / "checkpoint_epoch=2.pt", weights_only=True)
-    assert not any(name.startswith("module.") for name in content["discriminators"])
-    made = run(
-        bundle, "train", **tiny(unpaired_cohort, tmp_path, max_epochs=3)
-    )  # one process goes on where two stopped
-    assert made.trainer.state.epoch == 3
 
 
 def test_as_a_part_of_a_program(unpaired_cohort: Path, tmp_path: Path) -> None:

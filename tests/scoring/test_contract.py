@@ -22,6 +22,7 @@ from monai_ctmri import keys, scoring
 from monai_ctmri.detection.outlier import OutlierDetector
 from monai_ctmri.errors import InputError
 from monai_ctmri.networks import CrossModalDenoiser
+from monai_ctmri.networks.feature_maps import FeatureMaps
 from monai_ctmri.scoring.scorer import Evidence, Scorer
 
 SIDE = 32
@@ -73,6 +74,14 @@ def real_denoiser() -> CrossModalDenoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return CrossModalDenoiser(features=(8, 8, 8, 8, 16, 8), mirror=True)
+
+
+def flat_maps() -> FeatureMaps:
+    return FeatureMaps(FlatDenoiser(), ["dropout"])
+
+
+def real_maps() -> FeatureMaps:
+    return FeatureMaps(real_denoiser(), ["down_1", "down_2"])
 
 
 def of(module: str, name: str) -> Any:
@@ -155,6 +164,21 @@ CASES = {
     ),
     "latent search": Case(
         "latent_search", "LatentSearchScorer", lambda make: make(FlatAutoencoder(), steps=5), "restoration_top"
+    ),
+    "padim": Case("patch_density", "GaussianPatchScorer", lambda make: make(flat_maps(), channels=3), "padim_ct_top"),
+    "patchcore": Case("patch_density", "PatchMemoryScorer", lambda make: make(flat_maps()), "patchcore_top"),
+    "patchcore, places": Case(
+        "patch_density",
+        "PatchMemoryScorer",
+        lambda make: make(real_maps(), rows=80, position_radius=0.2, position_weight=0.5),
+        None,
+    ),
+    "feature mapping": Case(
+        "feature_mapping",
+        "FeatureMappingScorer",
+        lambda make: make(flat_maps(), distance="euclidean", steps=60, box_repeats=1),
+        "feature_mapping_top",
+        absent="no score",
     ),
     "cycle": Case("cycle", "CycleScorer", lambda make: make(FlatAutoencoder(), pixel_spacing_mm=1.0), "cycle_top"),
     "asymmetry": Case("asymmetry", "AsymmetryScorer", lambda make: make(), "asymmetry_top"),
