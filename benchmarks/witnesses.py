@@ -54,7 +54,7 @@ def parsed(align: bool, run: Path | None) -> ConfigParser:
     """The bundle's own inference, with the weights in its network."""
     root = bundle_root(BUNDLE)
     parser = ConfigParser()
-    parser.read_config([str(root / "configs" / name) for name in ("inference.yaml", "mirror.yaml")])
+    parser.read_config(str(root / "configs" / "inference.yaml"))
     parser["align"] = align
     parser["device"] = torch.device("cpu")
     parser["scorers"]["brighter"] = {**parser["scorers"]["asymmetry"], "signed": "brighter"}

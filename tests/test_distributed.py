@@ -161,8 +161,8 @@ def largest_difference(first: Path, second: Path) -> float:
 @pytest.mark.parametrize("network", ["autoencoder", "denoiser"])
 @pytest.mark.parametrize("file", ["models/model.pt", "checkpoints/checkpoint_epoch=2.pt"])
 def test_two_processes_train_the_weights_of_one(network: str, file: str, alone: Path, together: Path) -> None:
-    # Adam divides by the size of a gradient: where there is hardly any, rounding becomes a part of a step of 1e-3. Without
-    # the exchange of gradients the weights differ by whole steps.
+    # Adam divides by the size of a gradient: where there is hardly any, rounding becomes a part of a step of 1e-3.
+    # Without the exchange of gradients the weights differ by whole steps.
     assert largest_difference(alone / network / file, together / network / file) < 2e-4
 
 

@@ -24,8 +24,7 @@ COMBINATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "brain_ctmri_crossmodal": (
         ("train", "train+fit_detectors", "train+evaluate", "inference"),
-        ("train+mirror", "train+fit_detectors+mirror", "train+evaluate+mirror", "inference+mirror"),
-        ("train+mirror+zero_shot",),
+        ("train+zero_shot",),
         ("train+image_256", "train+fit_detectors+image_256", "train+evaluate+image_256", "inference+image_256"),
         ("train+gpu", "train+fit_detectors+gpu", "train+evaluate+gpu", "inference+gpu"),
         ("train+patches_3d", "train+evaluate+patches_3d", "inference+patches_3d"),

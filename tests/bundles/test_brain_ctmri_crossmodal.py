@@ -39,7 +39,7 @@ COMBINATIONS = (
     *("train", "train+evaluate", "train+fit_detectors", "inference"),
     *(
         f"{base}+{overlay}"
-        for overlay in ("image_256", "mirror", "gpu", "patches_3d")
+        for overlay in ("image_256", "gpu", "patches_3d")
         for base in ("train", "train+evaluate", "train+fit_detectors", "inference")
     ),
 )
@@ -157,7 +157,7 @@ def trained(bundle: Path, cohort: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_training_writes_its_folder(trained: Path) -> None:
-    CrossModalDenoiser(features=FEATURES).load_state_dict(weights_of(trained))
+    CrossModalDenoiser(features=FEATURES, mirror=True).load_state_dict(weights_of(trained))
     assert latest_checkpoint(trained / "checkpoints") == trained / "checkpoints" / "checkpoint_epoch=2.pt"
     assert list((trained / "tensorboard").glob("events.*"))
     settings = yaml.safe_load((trained / "config.yaml").read_text())
@@ -258,7 +258,7 @@ def test_inference_with_ct_with_mri_and_with_both(bundle: Path, cohort: Path, tr
 @pytest.mark.parametrize("align", [True, False])
 def test_maps_lie_on_the_grid_of_their_input(bundle: Path, cohort: Path, tmp_path: Path, align: bool) -> None:
     """A network of zeros expects what it is shown, with a scale of 1: what it is not shown is the map of mismatch."""
-    network = CrossModalDenoiser(features=FEATURES)
+    network = CrossModalDenoiser(features=FEATURES, mirror=True)
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
     (tmp_path / "models").mkdir()
@@ -301,16 +301,25 @@ def test_inference_without_weights_says_so(bundle: Path, cohort: Path, tmp_path:
     assert "train first" in str(find_input_error(caught.value))
 
 
-def test_mirror(bundle: Path, cohort: Path, tmp_path: Path) -> None:
-    given = options(cohort, tmp_path, max_epochs=1)
-    made = run(bundle, "train+mirror", **given | {"modality_dropout": 0.0, "noise_std": [0.0, 0.0]})
-    item = made.train_dataset[0]
+def test_mirror(bundle: Path, cohort: Path, trained: Path, tmp_path: Path) -> None:
+    given = options(cohort, tmp_path, modality_dropout=0.0, mirror_dropout=0.0, noise_std=[0.0, 0.0])
+    item = workflow(bundle, "train", **given).train_dataset[0]
     assert torch.equal(item["image"][2:], item["image"][:2].flip(-1))
     assert item["target"].shape == (2, SIZE, SIZE)
-    run(bundle, "train+evaluate+mirror", **given)
-    row = next(iter(rows_of(tmp_path / "evaluation" / "scores.csv").values()))
+    run(bundle, "train+evaluate", **options(cohort, trained))
+    row = next(iter(rows_of(trained / "evaluation" / "scores.csv").values()))
     assert float(row["mirrored_mean"]) > 0
     assert float(row["given_all_top"]) > 0
+
+
+def test_without_the_mirror(bundle: Path, cohort: Path, tmp_path: Path) -> None:
+    given = options(cohort, tmp_path, max_epochs=1, mirror=False)
+    run(bundle, "train", **given)
+    CrossModalDenoiser(features=FEATURES).load_state_dict(weights_of(tmp_path))
+    run(bundle, "inference", **given)
+    row = next(iter(rows_of(tmp_path / "inference" / "scores.csv").values()))
+    assert "error_mean" in row
+    assert "mirrored_mean" not in row
 
 
 def test_any_modality_trains_on_request(bundle: Path, cohort: Path, tmp_path: Path) -> None:
@@ -372,13 +381,12 @@ def test_overlays_say_what_they_are_for(bundle: Path) -> None:
     configs = bundle / "configs"
     for base in ("train", "inference"):
         found = {}
-        for overlay in ("image_256", "gpu", "mirror", "patches_3d"):
+        for overlay in ("image_256", "gpu", "patches_3d"):
             parser = ConfigParser()
             parser.read_config([str(configs / f"{base}.yaml"), str(configs / f"{overlay}.yaml")])
             found[overlay] = parser
         assert found["image_256"]["image_size"] == 256
         assert tuple(found["gpu"]["features"]) == GPU_FEATURES
-        assert found["mirror"].get_parsed_content("network_def").in_channels == 4
         assert found["patches_3d"].get_parsed_content("network_def").spatial_dims == 3
 
 
