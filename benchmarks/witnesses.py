@@ -35,6 +35,7 @@ from monai_ctmri.transforms import HeadMask, LoadMask, MidsagittalAlign
 
 BUNDLE = "brain_ctmri_crossmodal"
 SETS = (("pairs", "mri"), ("ct_hemorrhage", "ct"), ("lgg_flair", "mri"))
+OWN_SCORE = ("asymmetry", "brighter")
 COLUMNS = {
     "error": "error",
     "error_aligned": "error, aligned",
@@ -116,7 +117,10 @@ def judged(manifest: Manifest, modality: str, run: Path | None) -> dict[str, str
             region = np.asarray(brain(image))[0]
             found = maps_of(parser, case, modality, aligned)
             for name, values in found.items():
-                scores.setdefault(name, []).append(number(values, region)["top"])
+                # The asymmetry has a mask and a score of its own: both hemispheres have to lie inside.
+                own = parser.get_parsed_content(f"scorers::{name}").map_score if name in OWN_SCORE else number
+                inside = values != 0 if name in OWN_SCORE and (values != 0).any() else region
+                scores.setdefault(name, []).append(own(values, inside)["top"])
                 if one.mask is not None:
                     maps.setdefault(name, []).append((values * region).astype(np.float32))
             if one.mask is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from monai_ctmri.cli import benchmark, demo, download, explore, lesions, phantom, prepare, version
+from monai_ctmri.cli import benchmark, demo, download, explore, lesions, phantom, prepare, score, version
 from monai_ctmri.errors import InputError, find_input_error
 
 __all__ = ["app", "main"]
@@ -41,6 +41,7 @@ app.command("download", epilog=download.EXAMPLE)(download.download)
 app.command("explore", epilog=explore.EXAMPLE)(explore.explore)
 app.command("lesions", epilog=lesions.EXAMPLE)(lesions.lesions)
 app.command("prepare", epilog=prepare.EXAMPLE)(prepare.prepare)
+app.command("score", epilog=score.EXAMPLE)(score.score)
 app.command("version", epilog=version.EXAMPLE)(version.version)
 
 

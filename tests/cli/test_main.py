@@ -18,7 +18,7 @@ from monai_ctmri import cli
 from monai_ctmri.errors import InputError
 
 PROGRAM = Path(sys.executable).with_name("monai-ctmri")
-COMMANDS = ("benchmark", "demo", "download", "explore", "lesions", "phantom", "prepare", "version")
+COMMANDS = ("benchmark", "demo", "download", "explore", "lesions", "phantom", "prepare", "score", "version")
 HEAVY = {"torch", "monai", "numpy", "scipy", "sklearn", "pyod", "ignite", "matplotlib", "nilearn", "nibabel", "PIL"}
 
 IMPORT = "import monai_ctmri"

@@ -128,8 +128,8 @@ def test_the_page_of_a_calibrated_run(three, tmp_path):
     assert page.pictures == 1
     assert "a phantom result" in page.text
     assert "monai-ctmri score x --alpha 0.05" in page.text
-    assert re.search(r"Flagged at alpha 0.05\s*2\s*were all of them normal, 0.1 at most", page.text)
-    assert re.search(r"Stand among many\s*1\s", page.text)
+    assert re.search(r"Flagged at alpha 0.05\s*2\s*were all of them normal, 0.15 at most", page.text)
+    assert re.search(r"Stand among many\s*1\s*adjusted", page.text)
     assert "<correct>" not in text
     assert not re.search(r'(src|href|srcset)="(?!data:|#)', text)
 
@@ -148,9 +148,12 @@ def test_the_page_without_calibration_claims_no_p_value(tmp_path):
 def test_heatmaps_share_the_scale_of_the_normal_cases(three, tmp_path, monkeypatch):
     seen: list[tuple[list[Any], float]] = []
     real = scoring_report.heatmap_panel
-    monkeypatch.setattr(
-        scoring_report, "heatmap_panel", lambda panel, scale, theme: seen.append((panel, scale)) or real(panel, scale, theme=theme)
-    )  # fmt: skip
+
+    def watched(panel, scale, theme):
+        seen.append((panel, scale))
+        return real(panel, scale, theme=theme)
+
+    monkeypatch.setattr(scoring_report, "heatmap_panel", watched)
     write_scoring_report(run_of(tmp_path, three))
     (panel, scale), dark = seen
     assert scale == pytest.approx(0.1)  # the only case labelled normal is .1 everywhere
