@@ -224,7 +224,8 @@ def _coarse(features: np.ndarray, starts: Sequence[np.ndarray], reach: float) ->
     step = _ANGLE_STEP[dims]
     # Every second voxel of a volume is enough for a first guess, and eight times faster.
     stride = 2 if dims == 3 else 1
-    features, reach = features[(slice(None), *[slice(None, None, stride)] * dims)], reach / stride
+    thinned = (slice(None), *[slice(None, None, stride)] * dims)
+    features, reach = features[thinned], reach / stride
     angles = np.arange(-MAX_ANGLE_DEGREES, MAX_ANGLE_DEGREES + 0.1, step)
     centre = (np.array(features.shape[1:]) - 1) / 2
     weights = _weights(features)
