@@ -31,7 +31,7 @@ from monai_ctmri.evaluation.cases import FIELD_OF_VIEW_MM, load_cases
 from monai_ctmri.evaluation.statistics import bootstrap_auroc
 from monai_ctmri.scoring.asymmetry import AsymmetryScorer
 from monai_ctmri.scoring.denoising import DenoiserScorer
-from monai_ctmri.transforms import BrainMask, abnormal_twins
+from monai_ctmri.transforms import BrainMask, HeadMask, MapScore, abnormal_twins
 from monai_ctmri.transforms.lesion_suite import SUITE, lesion_of
 
 BUNDLE = "brain_ctmri_crossmodal"
@@ -94,7 +94,9 @@ def witnesses(network: torch.nn.Module, modalities: Sequence[str]) -> list[Any]:
     """Every scorer of the bundle that needs no fit."""
     mask = BrainMask(ct_channel=0 if "ct" in modalities else None)
     spacing = FIELD_OF_VIEW_MM / SIZE
-    return [DenoiserScorer(network, modalities, mask=mask), AsymmetryScorer(modalities, pixel_spacing_mm=spacing)]
+    number = MapScore(erode=3)
+    denoiser = DenoiserScorer(network, modalities, mask=mask, mismatch_mask=HeadMask(), map_score=number)
+    return [denoiser, AsymmetryScorer(modalities, pixel_spacing_mm=spacing)]
 
 
 def scored(cases: Sequence[Case], scorers: Sequence[Any]) -> dict[str, list[float]]:

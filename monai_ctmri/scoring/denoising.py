@@ -28,6 +28,7 @@ from monai_ctmri.transforms.residual import MapScore
 __all__ = ["DenoiserScorer"]
 
 _KINDS = ("normalised", "absolute", "nll")
+_MISMATCH = "mismatch"
 _Pass = tuple[str, torch.Tensor, tuple[int, ...]]
 """What a map is called, the network's input (C, H, W), and the channels that are judged by its prediction."""
 
@@ -61,6 +62,8 @@ class DenoiserScorer:
             would turn noise into evidence. Five grey levels of an 8-bit picture by default.
         mask: where to look: a transform of the image (C, H, W) to (1, H, W), e.g.
             :class:`~monai_ctmri.transforms.BrainMask`; None takes the defaults of :class:`HeadMask`.
+        mismatch_mask: where ``mismatch`` looks; None takes ``mask``. A wrong or shifted partner shows most in skull and
+            scalp, so that the whole head serves better there than the brain.
         map_score: how a map becomes numbers; None takes the defaults of :class:`MapScore`.
         latent_pool: side of the pooled bottleneck; K channels give K * latent_pool**2 features.
         device: where to run (the network is moved there at the first score); None runs where its parameters are.
@@ -76,6 +79,7 @@ class DenoiserScorer:
         kind: str = "normalised",
         smallest_scale: float = 0.02,
         mask: Callable[[Any], Any] | None = None,
+        mismatch_mask: Callable[[Any], Any] | None = None,
         map_score: MapScore | None = None,
         latent_pool: int = 1,
         device: torch.device | str | None = None,
@@ -91,6 +95,7 @@ class DenoiserScorer:
         self.kind = kind
         self.smallest_scale = float(smallest_scale)
         self.mask = HeadMask() if mask is None else mask
+        self.mismatch_mask = mismatch_mask
         self.map_score = MapScore() if map_score is None else map_score
         self.latent_pool = latent_pool
         self.device = device
@@ -165,7 +170,7 @@ class DenoiserScorer:
         for channel in present if len(present) > 1 else ():
             others = alone.clone()
             others[channel] = 0.0
-            passes.append(("mismatch", given(others, nothing), (channel,)))
+            passes.append((_MISMATCH, given(others, nothing), (channel,)))
         if self._mirrors():
             passes.append(("mirrored", given(nothing, mirror), present))
             passes.append(("given_all", given(alone, mirror), present))
@@ -199,8 +204,13 @@ class DenoiserScorer:
         features: dict[str, float],
     ) -> Evidence:
         # The image as it came: a mask in millimetres asks its affine.
-        mask = torch.as_tensor(self.mask(case[keys.IMAGE][: len(self.modalities)])).cpu().numpy()[0]
+        shown = case[keys.IMAGE][: len(self.modalities)]
+        mask = torch.as_tensor(self.mask(shown)).cpu().numpy()[0]
+        masks = {}
+        if self.mismatch_mask is not None:
+            masks[_MISMATCH] = torch.as_tensor(self.mismatch_mask(shown)).cpu().numpy()[0]
         maps: dict[str, np.ndarray] = {}
+        scores: dict[str, float] = {}
         for witness in dict.fromkeys(name for name, *_ in judged):
             found = {
                 channel: self._unlikely(image, pred, channel)
@@ -208,13 +218,12 @@ class DenoiserScorer:
                 if name == witness
                 for channel in channels
             }
-            maps[witness] = np.stack(list(found.values())).mean(axis=0)
-            maps |= {f"{witness}_{self.modalities[channel]}": one for channel, one in found.items()}
-        scores = {
-            f"{name}_{number}": value
-            for name, one in maps.items()
-            for number, value in self.map_score(one, mask).items()
-        }
+            named = {witness: np.stack(list(found.values())).mean(axis=0)}
+            named |= {f"{witness}_{self.modalities[channel]}": one for channel, one in found.items()}
+            maps |= named
+            for name, one in named.items():
+                for number, value in self.map_score(one, masks.get(witness, mask)).items():
+                    scores[f"{name}_{number}"] = value
         return Evidence(maps=maps, scores=scores, features=features)
 
     def _unlikely(self, image: torch.Tensor, pred: torch.Tensor, channel: int) -> np.ndarray:

@@ -277,3 +277,24 @@ def test_a_network_that_breaks_the_contract_is_refused() -> None:
 def test_arguments_out_of_range_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DenoiserScorer(Oracle(), **options)
+
+
+def test_mismatch_may_look_elsewhere() -> None:
+    image = picture(seed=3)
+
+    def upper(shown: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros(1, *shown.shape[1:])
+        mask[:, : SIDE // 2] = 1.0
+        return mask
+
+    number = MapScore(0.1, erode=0, median=1)
+    scorer = DenoiserScorer(Oracle(), mismatch_mask=upper, map_score=number)
+    found = scorer.score(case_of(image))
+    head = np.asarray(HeadMask()(image))[0]
+    for name, mask in (("error_ct", head), ("mismatch_ct", upper(image)[0].numpy())):
+        expected = number(found.maps[name], mask)
+        assert found.scores[f"{name}_mean"] == pytest.approx(expected["mean"])
+        assert found.scores[f"{name}_top"] == pytest.approx(expected["top"])
+    everywhere = DenoiserScorer(Oracle(), map_score=number).score(case_of(image))
+    assert everywhere.scores["mismatch_ct_mean"] != pytest.approx(found.scores["mismatch_ct_mean"])
+    assert everywhere.scores["error_ct_mean"] == found.scores["error_ct_mean"]
