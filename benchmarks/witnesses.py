@@ -117,10 +117,11 @@ def judged(manifest: Manifest, modality: str, run: Path | None) -> dict[str, str
             region = np.asarray(brain(image))[0]
             found = maps_of(parser, case, modality, aligned)
             for name, values in found.items():
-                # The asymmetry has a mask and a score of its own: both hemispheres have to lie inside.
-                own = parser.get_parsed_content(f"scorers::{name}").map_score if name in OWN_SCORE else number
-                inside = values != 0 if name in OWN_SCORE and (values != 0).any() else region
-                scores.setdefault(name, []).append(own(values, inside)["top"])
+                if name in OWN_SCORE:  # its mask and its number: both hemispheres have to lie inside
+                    own = parser.get_parsed_content(f"scorers::{name}").score(case).scores
+                    scores.setdefault(name, []).append(own[f"asymmetry_{modality}_top"])
+                else:
+                    scores.setdefault(name, []).append(number(values, region)["top"])
                 if one.mask is not None:
                     maps.setdefault(name, []).append((values * region).astype(np.float32))
             if one.mask is not None:
