@@ -56,7 +56,11 @@ class RunWeights:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Load the weights.
+        """Load the weights, see :meth:`load`."""
+        self.load()
+
+    def load(self) -> Path:
+        """Load the weights and return their file.
 
         Raises:
             InputError: when there are none, or they are of another network.
@@ -68,3 +72,4 @@ class RunWeights:
             raise InputError.about(
                 path, "not weights of this network", "use the modalities, image_size and latent_dim it was trained with"
             ) from error
+        return path

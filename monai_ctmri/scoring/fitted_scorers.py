@@ -54,8 +54,7 @@ class ScorerFitter:
         Raises:
             InputError: when there are no weights, or the cases are too few.
         """
-        self.weights(None)  # type: ignore[arg-type]  # it asks nothing of the engine
-        weights = find_weights(self.weights.output_dir, self.weights.bundle_root)
+        weights = self.weights.load()
         self.scorer.fit(normal_cases)
         state = self.scorer.state_dict()
         save_weights({_SCORERS: state, _WEIGHTS: _digest(weights)}, self.path)

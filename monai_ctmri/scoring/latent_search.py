@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
 from monai_ctmri import keys
 from monai_ctmri.scoring.network_run import (
-    batches,
-    case_name,
     demand_finite,
     evaluating,
     latent_columns,
     on_device,
-    present_in,
 )
 from monai_ctmri.scoring.scorer import Evidence
+from monai_ctmri.scoring.trained_network import TrainedNetworkScorer
 from monai_ctmri.transforms.brain import HeadMask
 from monai_ctmri.transforms.residual import MapScore
 
 __all__ = ["LatentSearchScorer"]
 
 
-class LatentSearchScorer:
+class LatentSearchScorer(TrainedNetworkScorer):
     """Residual after a search for the latent whose image is nearest to the case.
 
     From the encoder's latent, Adam (its step shrinking linearly to nothing) minimises, for each case alone,
@@ -79,40 +75,10 @@ class LatentSearchScorer:
             raise ValueError(f"step_size must be positive, got {step_size}.")
         if not weight >= 0:
             raise ValueError(f"weight must not be negative, got {weight}.")
-        self.network = network
-        self.modalities = tuple(modalities)
+        super().__init__(network, modalities, device, map_score, head_mask)
         self.steps = steps
         self.step_size = step_size
         self.weight = weight
-        self.device = device
-        self.map_score = MapScore() if map_score is None else map_score
-        self.head_mask = HeadMask() if head_mask is None else head_mask
-
-    def fit(self, normal_cases: Iterable[Mapping[str, Any]]) -> LatentSearchScorer:
-        """Learn nothing: the network was trained before."""
-        return self
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return {}: nothing is learnt."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take nothing over."""
-
-    def score(self, case: Mapping[str, Any]) -> Evidence:
-        """Judge one case.
-
-        Raises:
-            InputError: the image has not one channel a modality, or image or restoration is not finite.
-        """
-        return self.score_batch([case])[0]
-
-    def score_batch(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[Evidence]:
-        """Judge cases ``batch_size`` at a time, in their order; the evidence equals :meth:`score` up to rounding."""
-        found: list[Evidence] = []
-        for images, members in batches(cases, self.modalities, batch_size):
-            found += self._score_stack(images, [case_name(case) for case in members])
-        return found
 
     def _score_stack(self, images: torch.Tensor, names: list[str]) -> list[Evidence]:
         placed = on_device(self.network, images, self.device)
@@ -122,7 +88,10 @@ class LatentSearchScorer:
         demand_finite(restored, names, "the network's restoration")
         residuals = (placed - restored).abs().cpu()
         features = latent_columns(latent, names)
-        return [self._evidence(*each) for each in zip(images, residuals, objective, features, strict=True)]
+        return [
+            self._evidence("restoration", image, channels, {"restoration_objective": value}, row)
+            for image, channels, value, row in zip(images, residuals, objective, features, strict=True)
+        ]
 
     def _search(self, images: torch.Tensor) -> tuple[torch.Tensor, list[float], torch.Tensor]:
         """Best latent, its objective a voxel present, and its image, of each case."""
@@ -147,18 +116,3 @@ class LatentSearchScorer:
                 optimizer.param_groups[0]["lr"] = self.step_size * (1 - step / self.steps)
                 optimizer.step()
         return best_latent, (best_value / voxels.clamp(min=1.0)).tolist(), best_image
-
-    def _evidence(
-        self, image: torch.Tensor, residual: torch.Tensor, objective: float, features: dict[str, float]
-    ) -> Evidence:
-        mask = np.asarray(self.head_mask(image))[0]
-        named = {f"_{name}": residual[channel] for name, channel in present_in(image, self.modalities).items()}
-        if named:
-            named[""] = torch.stack(list(named.values())).mean(dim=0)
-        maps: dict[str, np.ndarray] = {}
-        scores = {"restoration_objective": objective}
-        for suffix, one in named.items():
-            maps[f"restoration{suffix}"] = one.numpy()
-            for number, value in self.map_score(one, mask).items():
-                scores[f"restoration_{number}{suffix}"] = value
-        return Evidence(maps=maps, scores=scores, features=features)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -13,22 +11,20 @@ from monai_ctmri import keys
 from monai_ctmri.losses import LIKELIHOODS, negative_log_likelihood
 from monai_ctmri.networks.variational_autoencoder import kl_from_standard_normal
 from monai_ctmri.scoring.network_run import (
-    batches,
-    case_name,
     demand_finite,
     evaluating,
     latent_columns,
     on_device,
-    present_in,
 )
 from monai_ctmri.scoring.scorer import Evidence
+from monai_ctmri.scoring.trained_network import TrainedNetworkScorer
 from monai_ctmri.transforms.brain import HeadMask
 from monai_ctmri.transforms.residual import MapScore
 
 __all__ = ["ReconstructionProbabilityScorer"]
 
 
-class ReconstructionProbabilityScorer:
+class ReconstructionProbabilityScorer(TrainedNetworkScorer):
     """Negative reconstruction probability of An and Cho (SNU Data Mining Center, 2015), voxel by voxel.
 
     ``-(1 / L) sum over l of log p(x | z_l)``, ``z_l ~ q(z | x)``, with mean and scale of each voxel from the decoder:
@@ -74,40 +70,10 @@ class ReconstructionProbabilityScorer:
             raise ValueError(f"samples must be at least 1, got {samples}.")
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}, got {likelihood}.")
-        self.network = network
-        self.modalities = tuple(modalities)
+        super().__init__(network, modalities, device, map_score, head_mask)
         self.samples = samples
         self.seed = seed
         self.likelihood = likelihood
-        self.device = device
-        self.map_score = MapScore() if map_score is None else map_score
-        self.head_mask = HeadMask() if head_mask is None else head_mask
-
-    def fit(self, normal_cases: Iterable[Mapping[str, Any]]) -> ReconstructionProbabilityScorer:
-        """Learn nothing: the network was trained before."""
-        return self
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return {}: nothing is learnt."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take nothing over."""
-
-    def score(self, case: Mapping[str, Any]) -> Evidence:
-        """Judge one case.
-
-        Raises:
-            InputError: the image has not one channel a modality, or image or prediction is not finite.
-        """
-        return self.score_batch([case])[0]
-
-    def score_batch(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[Evidence]:
-        """Judge cases ``batch_size`` at a time, in their order; the evidence equals :meth:`score` up to rounding."""
-        found: list[Evidence] = []
-        for images, members in batches(cases, self.modalities, batch_size):
-            found += self._score_stack(images, [case_name(case) for case in members])
-        return found
 
     def _score_stack(self, images: torch.Tensor, names: list[str]) -> list[Evidence]:
         placed = on_device(self.network, images, self.device)
@@ -117,7 +83,10 @@ class ReconstructionProbabilityScorer:
             divergence = kl_from_standard_normal(mean, log_variance).tolist()
             features = latent_columns(mean, names)
         demand_finite(maps, names, "the network's likelihood")
-        return [self._evidence(*each) for each in zip(images, maps, divergence, features, strict=True)]
+        return [
+            self._evidence("improbability", image, channels, {"divergence": value}, row)
+            for image, channels, value, row in zip(images, maps, divergence, features, strict=True)
+        ]
 
     def _improbability(self, images: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
         """Mean of ``-log p`` over the samples, (N, C, H, W); one sample at a time, so that memory does not grow."""
@@ -130,18 +99,3 @@ class ReconstructionProbabilityScorer:
             pred = self.network.likelihood(mean + spread * draw)  # type: ignore[operator]
             total += negative_log_likelihood(images, pred[:, :channels], pred[:, channels:], self.likelihood)
         return total / self.samples
-
-    def _evidence(
-        self, image: torch.Tensor, improbability: torch.Tensor, divergence: float, features: dict[str, float]
-    ) -> Evidence:
-        mask = np.asarray(self.head_mask(image))[0]
-        named = {f"_{name}": improbability[channel] for name, channel in present_in(image, self.modalities).items()}
-        if named:
-            named[""] = torch.stack(list(named.values())).mean(dim=0)
-        maps: dict[str, np.ndarray] = {}
-        scores = {"divergence": divergence}
-        for suffix, one in named.items():
-            maps[f"improbability{suffix}"] = one.numpy()
-            for number, value in self.map_score(one, mask).items():
-                scores[f"improbability_{number}{suffix}"] = value
-        return Evidence(maps=maps, scores=scores, features=features)
