@@ -3,8 +3,9 @@
     python benchmarks/witnesses.py --real ../shared/data
 
 asks the weights of the bundle ``brain_ctmri_crossmodal`` (``--run FOLDER`` those of a run), trained on the phantom
-alone, about three labelled sets, and prints a row a set and a column a witness: slice AUROC, and where lesion masks
-exist average precision over all pixels and the best Dice over all thresholds. The columns:
+alone, about three labelled sets, and prints a row a witness and a column a set: slice AUROC with its interval (subjects
+resampled; slices where a set has fewer than 5 subjects), and where lesion masks exist average precision over all pixels
+and the best Dice over all thresholds. The witnesses:
 
 - error: what is unlikely given itself, on images as they are, and aligned to the mid-sagittal line;
 - asymmetry: the mirror difference, any and brighter only; asymmetry x error: their geometric mean;
@@ -31,11 +32,13 @@ from monai_ctmri.bundle import bundle_root
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.engines import find_weights
 from monai_ctmri.evaluation.metrics import auroc, best_dice, pixel_average_precision
+from monai_ctmri.evaluation.statistics import bootstrap_auroc
 from monai_ctmri.transforms import HeadMask, LoadMask, MidsagittalAlign
 
 BUNDLE = "brain_ctmri_crossmodal"
 SETS = (("pairs", "mri"), ("ct_hemorrhage", "ct"), ("lgg_flair", "mri"))
 OWN_SCORE = ("asymmetry", "brighter")
+FEWEST_SUBJECTS = 5
 COLUMNS = {
     "error": "error",
     "error_aligned": "error, aligned",
@@ -133,14 +136,24 @@ def judged(manifest: Manifest, modality: str, run: Path | None) -> dict[str, str
                 scores.setdefault("spread", []).append(float(inside.std()))
                 if one.mask is not None:
                     maps.setdefault("intensity", []).append((channel * region).astype(np.float32))
-    labels = [case.label for case in cases]
-    mean, spread = (auroc(labels, scores.pop(name)) for name in ("mean", "spread"))
-    cells = {name: [auroc(labels, values)] for name, values in scores.items()}
-    cells["intensity"] = [max(mean, 1 - mean, spread, 1 - spread)]
+    labels = [int(case.label or 0) for case in cases]
+    subjects = [case.subject for case in cases]
+    if len(set(subjects)) < FEWEST_SUBJECTS:
+        subjects = [case.name for case in cases]
+
+    def cell(values: Sequence[float]) -> str:
+        found = bootstrap_auroc(labels, values, subjects)
+        return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+    # Either direction: it is the best that intensity can do.
+    simple = [scores.pop(name) for name in ("mean", "spread")]
+    simple += [[-value for value in values] for values in simple]
+    scores["intensity"] = max(simple, key=lambda values: auroc(labels, values))
+    cells = {name: [cell(values)] for name, values in scores.items()}
     for name, drawn in maps.items():
         truth = masks[name != "error"]
-        cells[name] += [pixel_average_precision(truth, drawn), best_dice(truth, drawn)]
-    return {name: " / ".join(f"{value:.2f}" for value in values) for name, values in cells.items()}
+        cells[name] += [f"{pixel_average_precision(truth, drawn):.2f}", f"{best_dice(truth, drawn):.2f}"]
+    return {name: " / ".join(values) for name, values in cells.items()}
 
 
 def table(rows: Mapping[str, Mapping[str, str]]) -> str:

@@ -20,6 +20,7 @@ def phantom(
     slices: Annotated[int, typer.Option(help="Axial slices of a subject (not for volumes).")] = 12,
     contrast: Annotated[str, typer.Option(help="T1, T2, PD, FLAIR or mixed.")] = "T2",
     form: Annotated[str, typer.Option(help="slices (8-bit PNG) or volumes (NIfTI, CT in HU).")] = "slices",
+    levels: Annotated[str, typer.Option(help="brain, or head: from skull base to vertex (not for volumes).")] = "brain",
     workers: Annotated[int, typer.Option(help="Processes that draw subjects.")] = 1,
 ) -> None:
     """Draw paired CT and MRI of normal heads, with tissue truth and a manifest."""
@@ -35,6 +36,7 @@ def phantom(
             slices=slices,
             contrast=contrast,
             form=form,
+            levels=levels,
             workers=workers,
             progress=lambda done, total: advance("Drawing subjects", done, total),
         )

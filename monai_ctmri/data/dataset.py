@@ -21,7 +21,8 @@ __all__ = ["UNKNOWN_LABEL", "datalist", "load_dataset"]
 UNKNOWN_LABEL = -1
 """Stands for a label that is not known, since a batch cannot hold a mixture of numbers and nothing."""
 
-_PHANTOM_SLICES, _PHANTOM_CONTRAST, _PHANTOM_FORM = 12, "T2", "slices"
+_PHANTOM_SLICES = {"brain": 12, "head": 18}
+_PHANTOM_CONTRAST, _PHANTOM_FORM, _PHANTOM_LEVELS = "T2", "slices", "brain"
 _REQUIREMENTS = {"all": (all, " and "), "any": (any, " or ")}
 _NORMAL_PARTS = ("train", "validation", "calibration")
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def load_dataset(
     fractions: Mapping[str, float] | None = None,
     phantom_contrast: str = _PHANTOM_CONTRAST,
     phantom_form: str = _PHANTOM_FORM,
+    phantom_levels: str = _PHANTOM_LEVELS,
 ) -> Manifest:
     """Read the manifest a configuration names, with a division that is fit to train on.
 
@@ -55,6 +57,7 @@ def load_dataset(
         fractions: shares of the normal subjects for a manifest without splits; None takes 60/10/10/20.
         phantom_contrast: MRI contrast of the phantom: T1, T2, PD, FLAIR, or ``mixed`` (drawn for each subject).
         phantom_form: ``slices`` (8-bit pictures) or ``volumes`` (NIfTI, CT in HU) of ``image_size`` voxels a row.
+        phantom_levels: ``brain`` (12 slices a subject) or ``head``, from skull base to vertex (18 slices).
 
     Returns:
         The manifest without its quarantined cases. With ``divide`` every part but ``test`` holds no abnormal case, and
@@ -65,19 +68,24 @@ def load_dataset(
     """
     if not isinstance(assume_normal, bool | None):  # a command line's "false" is a text, and true
         raise InputError.about("assume_normal", f"{assume_normal!r} is no truth value", "write True, False or None")
+    if phantom_levels not in _PHANTOM_SLICES:
+        problem = f"{phantom_levels!r} is unknown"
+        raise InputError.about("phantom_levels", problem, f"use {' or '.join(_PHANTOM_SLICES)}")
     if dataset_dir is None:
         with _first_process_first():
             name = f"{phantom_subjects}-subjects-{image_size}px-seed-{seed}"
             name += "" if phantom_contrast == _PHANTOM_CONTRAST else f"-{phantom_contrast}"
             name += "" if phantom_form == _PHANTOM_FORM else f"-{phantom_form}"
+            name += "" if phantom_levels == _PHANTOM_LEVELS else f"-{phantom_levels}"
             source = write_phantom(
                 Path(cache_dir) / "phantom" / name,
                 subjects=phantom_subjects,
                 seed=seed,
                 size=image_size,
-                slices=_PHANTOM_SLICES,
+                slices=_PHANTOM_SLICES[phantom_levels],
                 contrast=phantom_contrast,
                 form=phantom_form,
+                levels=phantom_levels,
             )
         logger.info("No dataset_dir given: using the phantom in %s", source.parent)
     else:

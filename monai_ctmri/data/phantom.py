@@ -24,9 +24,9 @@ from monai_ctmri.errors import InputError
 __all__ = ["PhantomSettings", "PhantomSubject", "draw_subject", "is_phantom", "write_phantom"]
 
 CT_WINDOW = (40.0, 80.0)
-LEVELS_MM = (-30.0, 47.0)
-"""Lowest and highest axial level in head coordinates: from the basal cisterns to below the vertex, all at brain
-level."""
+LEVELS_MM = {"brain": (-30.0, 47.0), "head": (-52.0, 60.0)}
+"""Lowest and highest axial level in head coordinates: from the basal cisterns to below the vertex, all at brain level;
+or from the skull base, with its sinuses and petrous bones, to the vertex."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,14 @@ class PhantomSettings:
 
     Attributes:
         size: pixels along each side of an axial slice.
-        slices: axial slices of a subject, evenly spaced between the basal cisterns and below the vertex; for
-            ``volumes`` the number of planes follows from ``spacing_mm`` instead.
+        slices: axial slices of a subject, evenly spaced over ``levels``; for ``volumes`` the number of planes follows
+            from ``spacing_mm`` instead.
         contrast: T1, T2, PD, FLAIR, or ``mixed`` (drawn for each subject).
         field_of_view_mm: width of the square slice.
         asymmetry: amplitude of the part of the deformation that is not mirror-symmetric, as a share of the symmetric
             part.
         form: ``slices`` (8-bit PNG, CT windowed 40/80 HU) or ``volumes`` (NIfTI, CT in HU).
+        levels: what slices cover, ``brain`` or ``head`` (:data:`LEVELS_MM`); volumes cover the head whatever it is.
     """
 
     size: int = 128
@@ -50,12 +51,15 @@ class PhantomSettings:
     field_of_view_mm: float = 240.0
     asymmetry: float = 0.4
     form: str = "slices"
+    levels: str = "brain"
 
     def __post_init__(self) -> None:
         if self.contrast not in (*MR_CONTRASTS, "mixed"):
             raise InputError(f"contrast: {self.contrast!r} is unknown; choose {', '.join(MR_CONTRASTS)} or mixed")
         if self.form not in ("slices", "volumes"):
             raise InputError(f"form: {self.form!r} is unknown; choose slices or volumes")
+        if self.levels not in LEVELS_MM:
+            raise InputError(f"levels: {self.levels!r} is unknown; choose {' or '.join(LEVELS_MM)}")
         if self.size < 16 or self.slices < 1:
             raise InputError(f"size {self.size}, slices {self.slices}: too small; need at least 16 pixels and 1 slice")
 
@@ -103,9 +107,10 @@ def draw_subject(seed: int, settings: PhantomSettings | None = None) -> PhantomS
     drawn_contrast = MR_CONTRASTS[int(rng.integers(len(MR_CONTRASTS)))]
     contrast = drawn_contrast if settings.contrast == "mixed" else settings.contrast
     if settings.form == "volumes":
-        levels = np.arange(LEVELS_MM[0] - 15, LEVELS_MM[1] + 35, settings.spacing_mm)
+        low, high = LEVELS_MM["brain"]
+        levels = np.arange(low - 15, high + 35, settings.spacing_mm)
     else:
-        levels = np.linspace(*LEVELS_MM, settings.slices) + rng.uniform(-3, 3)
+        levels = np.linspace(*LEVELS_MM[settings.levels], settings.slices) + rng.uniform(-3, 3)
     axis = (np.arange(settings.size) - (settings.size - 1) / 2) * settings.spacing_mm
     # Rows run from anterior to posterior and columns from the patient's right to left, as radiologists hang pictures.
     z, y, x = np.meshgrid(levels, -axis, -axis, indexing="ij")
@@ -191,6 +196,7 @@ def write_phantom(
     contrast: str = "T2",
     asymmetry: float = 0.4,
     form: str = "slices",
+    levels: str = "brain",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -203,7 +209,7 @@ def write_phantom(
         out: folder to write to.
         subjects: number of subjects; their seeds are ``seed``, ``seed + 1``, ...
         seed: seed of the first subject.
-        size, slices, contrast, asymmetry, form: see :class:`PhantomSettings`.
+        size, slices, contrast, asymmetry, form, levels: see :class:`PhantomSettings`.
         workers: processes that draw subjects.
         progress: called with (subjects done, subjects in all).
 
@@ -213,7 +219,7 @@ def write_phantom(
     Raises:
         InputError: for settings out of range, or when the folder holds a different phantom.
     """
-    settings = PhantomSettings(size=size, slices=slices, contrast=contrast, asymmetry=asymmetry, form=form)
+    settings = PhantomSettings(size, slices, contrast, asymmetry=asymmetry, form=form, levels=levels)
     if subjects < 1 or seed < 0 or workers < 1:
         raise InputError(f"subjects {subjects}, seed {seed}, workers {workers}: need >= 1, >= 0 and >= 1")
     folder = Path(out).resolve()

@@ -40,8 +40,9 @@ class Decision:
 
     @property
     def cases(self) -> int:
-        """How many normals it rests on."""
-        return len(self.fusion.rows_)
+        """How many normals a case is compared with: the most that have one and the same set of scores."""
+        _, counts = np.unique(~np.isnan(self.fusion.rows_), axis=0, return_counts=True)
+        return int(counts.max())
 
     def decide(self, row: Row) -> FusedScore:
         """Judge a case by its named scores, whatever other cases there are.

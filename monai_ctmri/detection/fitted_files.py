@@ -21,11 +21,12 @@ from monai_ctmri import __version__
 from monai_ctmri.data.files import write_atomically, write_json
 from monai_ctmri.errors import InputError
 
-__all__ = ["SCHEMA_VERSION", "read_fitted", "write_fitted"]
+__all__ = ["SCHEMA_VERSION", "pack_fitted", "read_fitted", "unpack_fitted", "write_fitted"]
 
 SCHEMA_VERSION = 1
 _FORMAT = "monai_ctmri fitted"
 _SUFFIXES = (".pt", ".skops")
+_JSON = "json"
 _LIBRARIES = ("numpy", "pyod", "scikit-learn", "skops", "torch")
 _AGAIN = "fit and save it again"
 logger = logging.getLogger(__name__)
@@ -51,18 +52,11 @@ def write_fitted(
         InputError: another kind of name; content that JSON cannot hold.
     """
     path = _json_path(folder, name)
-    entries = {f"{name}{suffix}": hashlib.sha256(data).hexdigest() for suffix, data in files.items()}
-    head = {"format": _FORMAT, "schema_version": SCHEMA_VERSION, "versions": _versions(), "files": entries}
-    try:
-        json.dumps(content, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError.about(
-            path, f"cannot be saved: {error}", "give parameters that are finite numbers, texts, lists or dictionaries"
-        ) from error
+    described = _described(path, name, content, files)
     for suffix, data in files.items():
         with write_atomically(path.with_name(name + suffix)) as temporary:
             temporary.write_bytes(data)
-    write_json(path, {**head, **content})
+    write_json(path, described)
     for suffix in set(_SUFFIXES) - set(files):
         path.with_name(name + suffix).unlink(missing_ok=True)
     return path
@@ -78,10 +72,76 @@ def read_fitted(folder: str | os.PathLike[str], name: str) -> tuple[dict[str, An
     """
     path = _json_path(folder, name)
     try:
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise InputError.about(path, problem, "give the folder something fitted was saved in") from error
+    content, digests = _content_of(data, path, name)
+    return content, {suffix: _read_unchanged(path.with_name(name + suffix), digests[suffix]) for suffix in digests}
+
+
+def pack_fitted(name: str, content: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """What :func:`write_fitted` would write, as one dictionary of a text and of bytes in tensors.
+
+    It can be part of a file that ``torch.load(weights_only=True)`` opens, and what is in it is still opened by what
+    opens the files.
+
+    Args:
+        name: what messages call it.
+        content: see :func:`write_fitted`.
+        files: see :func:`write_fitted`.
+
+    Returns:
+        ``json`` (text), and a uint8 tensor for each suffix.
+
+    Raises:
+        InputError: content that JSON cannot hold.
+    """
+    import torch
+
+    described = json.dumps(_described(Path(name), name, content, files), sort_keys=True)
+    return {
+        _JSON: described,
+        **{suffix: torch.frombuffer(bytearray(data), dtype=torch.uint8) for suffix, data in files.items()},
+    }
+
+
+def unpack_fitted(name: str, packed: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Take apart what :func:`pack_fitted` put together; the name is part of it.
+
+    Raises:
+        InputError: what :func:`read_fitted` refuses of files.
+    """
+    path = Path(name)
+    try:
+        data = packed[_JSON].encode()
+        parts = {suffix: packed[suffix].numpy().tobytes() for suffix in packed if suffix != _JSON}
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise InputError.about(path, "holds nothing fitted", _AGAIN) from error
+    content, digests = _content_of(data, path, name)
+    files = {suffix: parts.get(suffix, b"") for suffix in digests}
+    for suffix, part in files.items():
+        _demand_unchanged(path.with_name(name + suffix), part, digests[suffix])
+    return content, files
+
+
+def _described(path: Path, name: str, content: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The content with its head: schema, versions and hashes."""
+    entries = {f"{name}{suffix}": hashlib.sha256(data).hexdigest() for suffix, data in files.items()}
+    head = {"format": _FORMAT, "schema_version": SCHEMA_VERSION, "versions": _versions(), "files": entries}
+    try:
+        json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError.about(
+            path, f"cannot be saved: {error}", "give parameters that are finite numbers, texts, lists or dictionaries"
+        ) from error
+    return {**head, **content}
+
+
+def _content_of(data: bytes, path: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON's content, and the hash it gives for each suffix."""
+    try:
+        content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InputError.about(path, "is no JSON, or was cut off", _AGAIN) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
@@ -95,15 +155,15 @@ def read_fitted(folder: str | os.PathLike[str], name: str) -> tuple[dict[str, An
     entries = content.get("files")
     if not isinstance(entries, dict):
         raise InputError.about(path, "does not list its files", _AGAIN)
-    files = {}
+    digests = {}
     for entry, digest in entries.items():
         suffix = next((known for known in _SUFFIXES if entry == name + known), None)
         # Names are compared with those there may be and never joined to a path.
         if suffix is None:
             raise InputError.about(path, f"names a file {entry[:100]!r} that is not its own", _AGAIN)
-        files[suffix] = _read_unchanged(path.with_name(name + suffix), digest)
+        digests[suffix] = digest
     _warn_of_versions(path, content.get("versions"))
-    return content, files
+    return content, digests
 
 
 def _json_path(folder: str | os.PathLike[str], name: str) -> Path:
@@ -117,9 +177,13 @@ def _read_unchanged(path: Path, digest: Any) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise InputError.about(path, f"cannot be read ({error.strerror})", f"put it back, or {_AGAIN}") from error
+    _demand_unchanged(path, data, digest)
+    return data
+
+
+def _demand_unchanged(path: Path, data: bytes, digest: Any) -> None:
     if hashlib.sha256(data).hexdigest() != digest:
         raise InputError.about(path, "is not the file that was saved: its SHA-256 differs", f"do not use it; {_AGAIN}")
-    return data
 
 
 def _versions() -> dict[str, str]:

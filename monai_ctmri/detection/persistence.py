@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from monai_ctmri.detection.features import FeatureSteps
-from monai_ctmri.detection.fitted_files import read_fitted, write_fitted
+from monai_ctmri.detection.fitted_files import pack_fitted, read_fitted, unpack_fitted, write_fitted
 from monai_ctmri.detection.mahalanobis import MahalanobisDetector
 from monai_ctmri.detection.network_parts import NETWORK_PARTS, put_together, take_apart
 from monai_ctmri.detection.outlier import DETECTORS, OutlierDetector
@@ -25,7 +25,7 @@ from monai_ctmri.detection.row_detector import RowDetector
 from monai_ctmri.detection.trusted_types import TRUSTED_TYPES, dump_trusted, load_trusted
 from monai_ctmri.errors import InputError
 
-__all__ = ["load_detector", "load_state", "save_detector", "save_state"]
+__all__ = ["load_detector", "load_state", "pack_detector", "save_detector", "save_state", "unpack_detector"]
 
 _DETECTORS: Mapping[str, type[RowDetector]] = {
     "MahalanobisDetector": MahalanobisDetector,
@@ -49,6 +49,25 @@ def save_detector(detector: RowDetector, folder: str | os.PathLike[str], name: s
         sklearn.exceptions.NotFittedError: before ``fit``.
         InputError: another kind of detector; a parameter that JSON or the list of classes does not hold.
     """
+    return write_fitted(folder, name, *_parts_of(detector))
+
+
+def pack_detector(detector: RowDetector, name: str = "detector") -> dict[str, Any]:
+    """What :func:`save_detector` would write, as one dictionary of a text and tensors of bytes.
+
+    Args:
+        detector: see :func:`save_detector`.
+        name: what messages call it.
+
+    Raises:
+        sklearn.exceptions.NotFittedError: before ``fit``.
+        InputError: see :func:`save_detector`.
+    """
+    return pack_fitted(name, *_parts_of(detector))
+
+
+def _parts_of(detector: RowDetector) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The JSON's content and the files of a fitted detector."""
     from sklearn.utils.validation import check_is_fitted
 
     what = type(detector).__name__
@@ -70,7 +89,7 @@ def save_detector(detector: RowDetector, folder: str | os.PathLike[str], name: s
     if behind in NETWORK_PARTS:
         content["arguments"], state["detector"], fitted = take_apart(behind, fitted)
     files = {".pt": pack_state(state, behind), ".skops": dump_trusted(fitted, TRUSTED_TYPES[behind], behind)}
-    return write_fitted(folder, name, content, files)
+    return content, files
 
 
 def load_detector(folder: str | os.PathLike[str], name: str = "detector") -> RowDetector:
@@ -83,8 +102,20 @@ def load_detector(folder: str | os.PathLike[str], name: str = "detector") -> Row
         InputError: a file is missing, cut off, changed, of another kind or of a newer version of this package, holds a
             class that such a detector never holds, or does not fit the others.
     """
-    content, files = read_fitted(folder, name)
-    path = Path(folder) / f"{name}.json"
+    return _put_together(*read_fitted(folder, name), Path(folder) / f"{name}.json")
+
+
+def unpack_detector(packed: Any, name: str = "detector") -> RowDetector:
+    """Load what :func:`pack_detector` packed under this name; the same holds as for :func:`load_detector`.
+
+    Raises:
+        InputError: it was cut off or changed, is of another kind or of a newer version of this package, or holds a
+            class that such a detector never holds.
+    """
+    return _put_together(*unpack_fitted(name, packed), Path(name))
+
+
+def _put_together(content: dict[str, Any], files: Mapping[str, bytes], path: Path) -> RowDetector:
     kind = _DETECTORS.get(str(content.get("class")))
     if kind is None:
         problem = f"holds a {str(content.get('class'))[:100]!r}, no detector"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .best_model import BestModelKeeper
 from .checkpoints import ResumableCheckpoint, latest_checkpoint, save_weights
+from .feature_collection import FeatureCollector
 from .history import EpochHistory, read_history
 from .pictures import TensorBoardPictures
 from .planting import PlantedAnomalyd
@@ -21,6 +22,7 @@ __all__ = [
     "BestModelKeeper",
     "CaseResults",
     "EpochHistory",
+    "FeatureCollector",
     "PixelSeparation",
     "PlantedAnomalyd",
     "PlantedSeparation",

@@ -41,7 +41,7 @@ _WEIGHTS, _FITTED = "model.pt", "scorers.pt"
 # What a training is told that says nothing about the network or how an image is read: inference has its own.
 _OF_THE_RUN = frozenset(
     {"batch_size", "bf16", "bundle", "cache_dir", "dataset_dir", "output_dir", "seed"}
-    | {"phantom_contrast", "phantom_form", "phantom_subjects"}
+    | {"phantom_contrast", "phantom_form", "phantom_levels", "phantom_subjects"}
 )
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. +-]*")
 logger = logging.getLogger(__name__)

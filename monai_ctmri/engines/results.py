@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.metrics import compute_roc_auc
-from monai.utils import string_list_all_gather
 
 from monai_ctmri import keys
 from monai_ctmri.data.files import write_float_picture, write_json, write_text
+from monai_ctmri.engines.gathering import rows_of_all_processes
 from monai_ctmri.transforms import MapScore
 
 __all__ = ["CaseResults"]
 
 _MSE = "mse"
 _IDENTITY = (keys.CASE, keys.SUBJECT, keys.LABEL)
+_DECIDED = ("p_value", "flagged")
 
 
 class CaseResults:
@@ -39,10 +39,10 @@ class CaseResults:
       the prefix ``l1_``;
     - with it: the named scores as they are; a score that a case does not have, e.g. for want of a modality, is empty.
 
-    All are higher for the more abnormal.
+    All are higher for the more abnormal. With ``decide``, its columns come before the scores.
 
-    ``metrics.json``: the mean of each column over all cases, over the normal and over the abnormal ones that have it;
-    with both classes also the area under the ROC curve of each column.
+    ``metrics.json``: the mean of each score over all cases, over the normal and over the abnormal ones that have it;
+    with both classes also the area under the ROC curve of each score.
 
     In a distributed run (attach it in every process) each process writes the maps of its own cases, into what must be
     one folder for all; the first one writes the rows of all, in the order of the data set where a DistributedSampler
@@ -56,6 +56,8 @@ class CaseResults:
         metrics: whether to write ``metrics.json``.
         extra: further entries for ``metrics.json``, e.g. the data set's name.
         scores_key: entry with the named scores of a case, numbers by name; None scores ``anomaly_map``.
+        decide: gives ``score``, ``p_value`` and ``flagged`` of a case by its named scores, e.g.
+            :meth:`monai_ctmri.detection.decision_handler.RunDecision.columns`; "" leaves a cell empty.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class CaseResults:
         metrics: bool = False,
         extra: Mapping[str, Any] | None = None,
         scores_key: str | None = None,
+        decide: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.map_score = map_score or MapScore()
@@ -75,6 +78,7 @@ class CaseResults:
         self.metrics = metrics
         self.extra = dict(extra or {})
         self.scores_key = scores_key
+        self.decide = decide
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -91,12 +95,14 @@ class CaseResults:
         outputs: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
         for case, output in zip(cases, outputs, strict=True):
             label = int(case[keys.LABEL])
+            scores = self._scores(output)
             self.rows.append(
                 {
                     keys.CASE: case[keys.CASE],
                     keys.SUBJECT: case[keys.SUBJECT],
                     keys.LABEL: label if label in (0, 1) else "",
-                    **self._scores(output),
+                    **({} if self.decide is None else self.decide(scores)),
+                    **scores,
                 }
             )
             if self.save_key is not None:
@@ -113,7 +119,7 @@ class CaseResults:
         write_float_picture(self.folder / "maps" / f"{name}.tif", torch.as_tensor(values).detach().cpu().numpy()[0])
 
     def _write(self, engine: Engine) -> None:
-        self.rows = _rows_of_all_processes(self.rows)
+        self.rows = rows_of_all_processes(self.rows)
         if idist.get_rank() != 0:
             return
         text = io.StringIO(newline="")
@@ -130,7 +136,7 @@ class CaseResults:
 
     def summary(self) -> dict[str, Any]:
         """Return what ``metrics.json`` says of the cases seen."""
-        names = [name for name in self._columns() if name not in _IDENTITY]
+        names = [name for name in self._columns() if name not in (*_IDENTITY, *_DECIDED)]
         groups = {
             "all": self.rows,
             "normal": [row for row in self.rows if row[keys.LABEL] == 0],
@@ -152,23 +158,10 @@ class CaseResults:
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[float]:
-    return [row[name] for row in rows if name in row]
+    return [row[name] for row in rows if row.get(name, "") != ""]
 
 
 def _auroc(normal: list[float], abnormal: list[float]) -> float:
     scores = torch.tensor(normal + abnormal, dtype=torch.float64)
     labels = torch.tensor([0] * len(normal) + [1] * len(abnormal))
     return float(np.asarray(compute_roc_auc(scores, labels)))
-
-
-def _rows_of_all_processes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Gather the rows; a sampler deals the cases out in turn, so the n-th rows of all processes follow one another."""
-    if idist.get_world_size() == 1:
-        return rows
-    own = [json.dumps([turn, idist.get_rank(), row]) for turn, row in enumerate(rows)]
-    # A process without a case sends an empty text.
-    dealt = sorted((json.loads(text) for text in string_list_all_gather(own) if text), key=lambda item: item[:2])
-    once: dict[str, dict[str, Any]] = {}
-    for _, _, row in dealt:
-        once.setdefault(row[keys.CASE], row)
-    return list(once.values())

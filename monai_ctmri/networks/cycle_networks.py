@@ -64,6 +64,13 @@ class CycleNetworks(nn.Module):
             return self.mri_to_ct(image[:, 1:]) * _present(image[:, 1:])
         raise ValueError(f"source must be 0 (CT) or 1 (MRI), got {source}.")
 
+    def bottleneck(self, image: torch.Tensor, source: int) -> torch.Tensor:
+        """The bottleneck [N, K, ...] of the generator that translates channel ``source`` of ``image`` [N, 2, ...]."""
+        if source not in (0, 1):
+            raise ValueError(f"source must be 0 (CT) or 1 (MRI), got {source}.")
+        generator = self.ct_to_mri if source == 0 else self.mri_to_ct
+        return generator.encode(image[:, source : source + 1])
+
     @torch.jit.export
     def cycle(self, image: torch.Tensor) -> torch.Tensor:
         """Translate each channel and back: [N, 2, ...], to be compared with ``image`` itself."""

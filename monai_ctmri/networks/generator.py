@@ -64,6 +64,7 @@ class ResidualGenerator(nn.Module):
             layers += _convolution(spatial_dims, width * 2**level, width * 2 ** (level + 1), stride=2)
         deepest = width * 2**downsamplings
         layers += [_ResidualBlock(spatial_dims, deepest) for _ in range(blocks)]
+        self.depth = len(layers)
         for level in reversed(range(downsamplings)):
             layers.append(nn.Upsample(scale_factor=2.0, mode="nearest"))
             layers += _convolution(spatial_dims, width * 2 ** (level + 1), width * 2**level)
@@ -92,6 +93,10 @@ class ResidualGenerator(nn.Module):
             if size % self.divisor != 0 or size < 2 * self.divisor:
                 raise ValueError(f"image size {size} is no multiple of {self.divisor} from {2 * self.divisor} up.")
         return self.layers(image)
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """The bottleneck [N, width * 2 ** downsamplings, ...] behind the residual blocks."""
+        return self.layers[: self.depth](image)
 
 
 class _ResidualBlock(nn.Module):

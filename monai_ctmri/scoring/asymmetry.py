@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai_ctmri import keys
 from monai_ctmri.errors import InputError
 from monai_ctmri.scoring.scorer import Evidence
+from monai_ctmri.scoring.smoothing import MapSmoothing, smoothed
 from monai_ctmri.transforms.brain import BrainMask
 from monai_ctmri.transforms.mirror_difference import SIGNS, MirrorRange
 from monai_ctmri.transforms.residual import MapScore
@@ -44,6 +45,8 @@ class AsymmetryScorer:
             :class:`~monai_ctmri.transforms.brain.BrainMask`. Defaults to ``"ring"``.
         erode_mm: erosion of the brain mask. Defaults to 0.
         top_fraction: share of the mask that ``_top`` averages over. Defaults to 0.01.
+        smoothing: of the maps before they are masked and scored, (1, H, W) to (1, H, W), e.g.
+            :class:`monai.transforms.GaussianSmooth`. Defaults to None.
 
     Raises:
         InputError: when an option is out of range.
@@ -61,12 +64,14 @@ class AsymmetryScorer:
         mask_method: str = "ring",
         erode_mm: float = 0.0,
         top_fraction: float = 0.01,
+        smoothing: MapSmoothing | None = None,
     ) -> None:
         sign = "both" if signed is False else "brighter" if signed is True else signed
         if sign not in SIGNS:
             raise InputError.about("signed", f"got {signed!r}", f"use False, True or one of {', '.join(SIGNS)}")
         self.modalities = tuple(modalities)
         self.align = align
+        self.smoothing = smoothing
         self.comparison = MirrorRange(tolerance_mm, sign, median_mm, pixel_spacing_mm)
         self.mask_options: dict[str, Any] = {
             "method": mask_method,
@@ -107,6 +112,9 @@ class AsymmetryScorer:
         brain = np.asarray(BrainMask(ct_channel=ct, **self.mask_options)(aligned))
         brain = brain * brain[..., ::-1]
         difference = self.comparison(aligned, brain)
+        if self.smoothing is not None:
+            for channel in difference:
+                channel[:] = torch.as_tensor(smoothed(np.asarray(channel), self.smoothing) * brain[0])
         scores: dict[str, float] = {}
         for suffix, one in self._named(names, np.asarray(difference)).items():
             for number, value in self.map_score(one, brain).items():

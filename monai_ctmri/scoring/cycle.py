@@ -13,7 +13,15 @@ from torch import nn
 
 from monai_ctmri import keys
 from monai_ctmri.errors import InputError
-from monai_ctmri.scoring.network_run import batches, case_name, demand_finite, evaluating, on_device, present_in
+from monai_ctmri.scoring.network_run import (
+    batches,
+    case_name,
+    demand_finite,
+    evaluating,
+    latent_columns,
+    on_device,
+    present_in,
+)
 from monai_ctmri.scoring.scorer import Evidence
 from monai_ctmri.transforms.brain import HeadMask
 from monai_ctmri.transforms.mask_geometry import voxel_sizes_mm
@@ -34,7 +42,9 @@ class CycleScorer:
       translation blurs counts.
 
     A channel that is 0 everywhere is absent and has no names. Scores are ``<map>_mean`` and ``<map>_top`` from
-    :class:`MapScore`; there are no features.
+    :class:`MapScore`. Features ``latent_<m>_000``, ... are the bottleneck of the generator that translates ``<m>``,
+    averaged over ``latent_pool`` x ``latent_pool`` fields; their instance norm leaves the mean of the whole empty of
+    what the residual blocks found, so 1 says little.
 
     A small cycle error proves nothing: a generator can hide in its translation what it needs for the way back (Chu,
     Zhmoginov and Sandler, "CycleGAN, a master of steganography", 2017), and what it invents or removes to please the
@@ -51,9 +61,10 @@ class CycleScorer:
             :class:`HeadMask`.
         map_score: how a map becomes numbers; None takes the defaults of :class:`MapScore`.
         device: where to run (the network is moved there at the first score); None runs where its parameters are.
+        latent_pool: side of the pooled bottleneck.
 
     Raises:
-        ValueError: other than two modalities, or a negative tolerance.
+        ValueError: other than two modalities, a negative tolerance or a ``latent_pool`` below 1.
     """
 
     def __init__(
@@ -65,13 +76,17 @@ class CycleScorer:
         mask: Callable[[Any], Any] | None = None,
         map_score: MapScore | None = None,
         device: torch.device | str | None = None,
+        latent_pool: int = 2,
     ) -> None:
         if len(modalities) != 2:
             raise ValueError(f"a cycle has two modalities, got {len(modalities)}.")
         if not tolerance_mm >= 0:
             raise ValueError(f"tolerance_mm must not be negative, got {tolerance_mm}.")
+        if latent_pool < 1:
+            raise ValueError(f"latent_pool must be at least 1, got {latent_pool}.")
         self.network = network
         self.modalities = tuple(modalities)
+        self.latent_pool = latent_pool
         self.tolerance_mm = float(tolerance_mm)
         self.pixel_spacing_mm = pixel_spacing_mm
         self.mask = HeadMask() if mask is None else mask
@@ -107,6 +122,29 @@ class CycleScorer:
             for evidence in self._score_stack(images, some)
         ]
 
+    def latent_features(self, cases: Iterable[Mapping[str, Any]], batch_size: int = 16) -> list[dict[str, float]]:
+        """The features alone, one dictionary a case: only the first halves of the generators run."""
+        found: list[dict[str, float]] = []
+        for images, some in batches(cases, self.modalities, batch_size):
+            placed = on_device(self.network, images, self.device)
+            found += self._features(images, placed, [case_name(case) for case in some])
+        return found
+
+    def _features(self, images: torch.Tensor, placed: torch.Tensor, names: list[str]) -> list[dict[str, float]]:
+        """The bottlenecks of what each image has; {} for a network that does not tell them."""
+        found: list[dict[str, float]] = [{} for _ in names]
+        if hasattr(self.network, "bottleneck"):
+            present = [present_in(image, self.modalities) for image in images]
+            for channel, modality in enumerate(self.modalities):
+                with evaluating(self.network):
+                    latent = self.network.bottleneck(placed, channel)  # type: ignore[operator]
+                for row, there, columns in zip(
+                    found, present, latent_columns(latent, names, self.latent_pool), strict=True
+                ):
+                    if modality in there:
+                        row |= {name.replace("latent", f"latent_{modality}"): one for name, one in columns.items()}
+        return found
+
     def _score_stack(self, images: torch.Tensor, cases: list[Mapping[str, Any]]) -> list[Evidence]:
         names = [case_name(case) for case in cases]
         placed = on_device(self.network, images, self.device)
@@ -116,7 +154,8 @@ class CycleScorer:
         translated, cycled = translated.float().cpu(), cycled.float().cpu()
         demand_finite(translated, names, "the translation")
         demand_finite(cycled, names, "the translation back")
-        return [self._evidence(*each) for each in zip(images, translated, cycled, cases, strict=True)]
+        features = self._features(images, placed, names)
+        return [self._evidence(*each) for each in zip(images, translated, cycled, cases, features, strict=True)]
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         pred = self.network(images)
@@ -126,7 +165,12 @@ class CycleScorer:
         return pred
 
     def _evidence(
-        self, image: torch.Tensor, translated: torch.Tensor, cycled: torch.Tensor, case: Mapping[str, Any]
+        self,
+        image: torch.Tensor,
+        translated: torch.Tensor,
+        cycled: torch.Tensor,
+        case: Mapping[str, Any],
+        features: dict[str, float],
     ) -> Evidence:
         present = present_in(image, self.modalities)
         if not present:
@@ -149,7 +193,7 @@ class CycleScorer:
             for name, one in maps.items()
             for number, value in self.map_score(one, mask).items()
         }
-        return Evidence(maps=maps, scores=scores)
+        return Evidence(maps=maps, scores=scores, features=features)
 
 
 def distance_to_range(

@@ -22,6 +22,7 @@ from monai_ctmri.scoring.network_run import (
     present_in,
 )
 from monai_ctmri.scoring.scorer import Evidence
+from monai_ctmri.scoring.smoothing import MapSmoothing, smoothed
 from monai_ctmri.transforms.brain import HeadMask
 from monai_ctmri.transforms.residual import MapScore
 
@@ -65,6 +66,8 @@ class DenoiserScorer:
         mismatch_mask: where ``mismatch`` looks; None takes ``mask``. A wrong or shifted partner shows most in skull and
             scalp, so that the whole head serves better there than the brain.
         map_score: how a map becomes numbers; None takes the defaults of :class:`MapScore`.
+        smoothing: of each modality's map before it is scored, (1, H, W) to (1, H, W), e.g.
+            :class:`monai.transforms.GaussianSmooth`; None leaves the maps as they are.
         latent_pool: side of the pooled bottleneck; K channels give K * latent_pool**2 features.
         device: where to run (the network is moved there at the first score); None runs where its parameters are.
 
@@ -81,6 +84,7 @@ class DenoiserScorer:
         mask: Callable[[Any], Any] | None = None,
         mismatch_mask: Callable[[Any], Any] | None = None,
         map_score: MapScore | None = None,
+        smoothing: MapSmoothing | None = None,
         latent_pool: int = 1,
         device: torch.device | str | None = None,
     ) -> None:
@@ -97,6 +101,7 @@ class DenoiserScorer:
         self.mask = HeadMask() if mask is None else mask
         self.mismatch_mask = mismatch_mask
         self.map_score = MapScore() if map_score is None else map_score
+        self.smoothing = smoothing
         self.latent_pool = latent_pool
         self.device = device
 
@@ -232,4 +237,4 @@ class DenoiserScorer:
         if self.kind != "absolute":
             scale = pred[len(self.modalities) + channel].exp().clamp(min=self.smallest_scale)
             error = error / scale + (math.log(2.0) + scale.log() if self.kind == "nll" else 0.0)
-        return error.numpy()
+        return smoothed(error.numpy(), self.smoothing)

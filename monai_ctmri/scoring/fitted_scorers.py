@@ -17,7 +17,7 @@ from monai_ctmri.engines.weights import RunWeights, find_weights
 from monai_ctmri.errors import InputError
 from monai_ctmri.scoring.joint import JointScorer
 
-__all__ = ["RunScorers", "ScorerFitter"]
+__all__ = ["RunScorers", "ScorerFitter", "model_files", "model_folders"]
 
 _FILE = "scorers.pt"
 _SCORERS, _WEIGHTS = "scorers", "weights_sha256"
@@ -92,9 +92,9 @@ class RunScorers:
             InputError: when the file cannot be read.
         """
         weights = find_weights(self.output_dir, self.bundle_root)
-        homes = dict.fromkeys((Path(self.output_dir) / "models" / _FILE, weights.with_name(_FILE)))
+        homes = [Path(self.output_dir) / "models" / _FILE, weights.with_name(_FILE)]
         path = next((home for home in homes if home.is_file()), None)
-        reason = f"{next(iter(homes))} is not there"
+        reason = f"{homes[0]} is not there"
         if path is not None:
             content = _read(path)
             if content[_WEIGHTS] == _digest(weights):
@@ -104,6 +104,28 @@ class RunScorers:
                 reason = f"{path} was fitted with other weights"
         if left_out := self.scorer.unfitted:
             logger.warning("Without %s: %s; run fit_detectors", ", ".join(left_out), reason)
+
+
+def model_folders(output_dir: str | os.PathLike[str], bundle_root: str | os.PathLike[str]) -> list[Path]:
+    """The folders whose ``models/`` a run reads: its own, then that of the weights it uses.
+
+    Raises:
+        InputError: when there are no weights.
+    """
+    weights = find_weights(output_dir, bundle_root)
+    return list(dict.fromkeys((Path(output_dir), weights.parent.parent)))
+
+
+def model_files(output_dir: str | os.PathLike[str], bundle_root: str | os.PathLike[str]) -> dict[str, str]:
+    """SHA-256 by name of what decides a run's scores: the weights it uses, and what was fitted with them.
+
+    Raises:
+        InputError: when there are no weights.
+    """
+    homes = [folder / "models" for folder in model_folders(output_dir, bundle_root)]
+    found = {"model.pt": _digest(homes[-1] / "model.pt")}
+    fitted = next((home / _FILE for home in homes if (home / _FILE).is_file()), None)
+    return found if fitted is None else found | {_FILE: _digest(fitted)}
 
 
 def _read(path: Path) -> dict[str, Any]:

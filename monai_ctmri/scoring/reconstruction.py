@@ -46,6 +46,8 @@ class ReconstructionScorer:
         latent_pool: side of the pooled latent map; a map of K channels gives K * latent_pool**2 features.
         map_score: how a map becomes numbers; None takes the defaults of :class:`MapScore`.
         head_mask: where to look; None takes the defaults of :class:`HeadMask`.
+        whole_image: also the score ``mse``, the mean squared error over all pixels of all channels: what a training
+            on it makes small.
 
     Raises:
         ValueError: an unknown kind or a ``latent_pool`` below 1.
@@ -60,6 +62,7 @@ class ReconstructionScorer:
         latent_pool: int = 1,
         map_score: MapScore | None = None,
         head_mask: HeadMask | None = None,
+        whole_image: bool = False,
     ) -> None:
         if latent_pool < 1:
             raise ValueError(f"latent_pool must be at least 1, got {latent_pool}.")
@@ -70,6 +73,7 @@ class ReconstructionScorer:
         self.latent_pool = latent_pool
         self.map_score = MapScore() if map_score is None else map_score
         self.head_mask = HeadMask() if head_mask is None else head_mask
+        self.whole_image = whole_image
 
     def fit(self, normal_cases: Iterable[Mapping[str, Any]]) -> ReconstructionScorer:
         """Learn nothing: the network was trained before."""
@@ -130,7 +134,7 @@ class ReconstructionScorer:
         # An image with nothing in it keeps its columns: its scores are 0.
         present = present_in(image, self.modalities) or {name: index for index, name in enumerate(self.modalities)}
         maps: dict[str, np.ndarray] = {}
-        scores: dict[str, float] = {}
+        scores: dict[str, float] = {"mse": float((image - pred).square().mean())} if self.whole_image else {}
         for kind, residual in self.residuals.items():
             channels = np.asarray(residual(image, pred), dtype=np.float32)
             named = {"": channels[list(present.values())].mean(axis=0)}

@@ -11,11 +11,13 @@ from monai.bundle import ConfigParser
 # Every sensible combination of a bundle's files. Those of one line share an output folder and run in this order.
 COMBINATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "brain_ctmri_autoencoder": (
-        ("train", "train+evaluate", "inference"),
+        ("train", "train+fit_detectors", "train+evaluate", "train+evaluate+calibrate", "inference"),
+        ("train", "train+fit_detectors+detector_ocsvm", "inference+detector_ocsvm"),
         ("train+notes_256", "train+notes_256+evaluate", "inference+notes_256"),
         ("train+denoising", "train+denoising+evaluate", "inference"),
         (
             "train+vae",
+            "train+vae+fit_detectors",
             "train+vae+evaluate+vae_evaluate",
             "inference+vae_inference",
             "train+vae+evaluate+vae_evaluate+latent_search",
@@ -23,14 +25,22 @@ COMBINATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
     ),
     "brain_ctmri_crossmodal": (
-        ("train", "train+fit_detectors", "train+evaluate", "inference"),
+        ("train", "train+fit_detectors", "train+evaluate", "train+evaluate+calibrate", "inference"),
+        ("train", "train+fit_detectors+detector_ocsvm", "inference+detector_ocsvm"),
+        (
+            "train",
+            "train+fit_detectors+patch_density",
+            "train+evaluate+patch_density",
+            "train+evaluate+calibrate+patch_density",
+            "inference+patch_density",
+        ),
         ("train+zero_shot",),
         ("train+image_256", "train+fit_detectors+image_256", "train+evaluate+image_256", "inference+image_256"),
         ("train+gpu", "train+fit_detectors+gpu", "train+evaluate+gpu", "inference+gpu"),
         ("train+patches_3d", "train+evaluate+patches_3d", "inference+patches_3d"),
     ),
     "brain_ctmri_cyclegan": (
-        ("train", "train+evaluate", "inference"),
+        ("train", "train+fit_detectors", "train+evaluate", "train+evaluate+calibrate", "inference"),
         ("train+size_256", "train+evaluate+size_256", "inference+size_256"),
         ("train+gpu", "train+evaluate+gpu", "inference+gpu"),
     ),
@@ -51,6 +61,9 @@ SMALL: dict[str, Any] = {
     "patch_size": 32,
     "patches": 1,
     "spacing_mm": 7.0,
+    "calibrated_split": "all",
+    "padim_channels": 4,
+    "memory_rows": 50,
 }
 VOLUMES = "patches_3d"
 """An overlay that takes volumes: it draws its own."""

@@ -121,7 +121,8 @@ def test_inference_writes_the_scores_and_maps_of_the_scorer(
     assert len(rows) == 12
     for item in made.dataset:
         expected, row = scorer.score(item), rows[item["case"]]
-        assert set(row) == {"case", "subject", "label", *expected.scores}
+        assert set(row) == {"case", "subject", "label", "score", "p_value", "flagged", *expected.scores}
+        assert row["score"] == row[f"{name}_top"]
         for column, value in expected.scores.items():
             assert float(row[column]) == pytest.approx(value, rel=1e-3, abs=1e-4), column
         with Image.open(tmp_path / "inference" / "maps" / f"{item['case']}.tif") as picture:
@@ -255,7 +256,7 @@ def test_overlays_agree_on_the_network() -> None:
     for name in ("network_def", "latent_dim", "scale", "likelihood", "output_dir"):
         assert training[name] == inference[name], name
     evaluation = yaml.safe_load((BUNDLE / "configs" / "vae_evaluate.yaml").read_text())
-    assert evaluation["scorer"] == inference["scorer"]
+    assert evaluation["scorers"] == inference["scorers"]
     assert evaluation["samples"] == inference["samples"]
 
 

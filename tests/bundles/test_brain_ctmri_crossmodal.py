@@ -288,13 +288,15 @@ def test_scorers_are_plain_and_belong_to_their_weights(
     bundle: Path, cohort: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(trained / "models" / "scorers.pt", weights_only=True)
-    assert set(content["scorers"]) == {"latent_inconsistency"}
+    assert set(content["scorers"]) == {"latent_inconsistency", "latent_outlier"}
     shutil.copytree(trained / "models", tmp_path / "models")
     (tmp_path / "models" / "scorers.pt").unlink()
     run(bundle, "inference", **options(cohort, tmp_path))
-    said = [line for line in capsys.readouterr().out.splitlines() if "fit_detectors" in line]
+    printed = capsys.readouterr().out.splitlines()
+    said = [line for line in printed if "fit_detectors" in line]
     assert len(said) == 1
-    assert "Without latent_inconsistency: " in said[0]
+    assert "Without latent_inconsistency, latent_outlier: " in said[0]
+    assert len([line for line in printed if "run calibrate" in line]) == 1
     assert "latent_inconsistency" not in next(iter(rows_of(tmp_path / "inference" / "scores.csv").values()))
 
 
@@ -400,7 +402,8 @@ def test_configurations_share_their_parts(bundle: Path) -> None:
         assert train[name] == inference[name]
     for name in ("autocast", "memory_format", "pixel_spacing_mm", "brain_mask", "map_score"):
         assert train[name] == inference[name]
-    for name in ("modalities", "image_size", "align", "features", "mirror", "spatial_dims", "detectors"):
+    detectors = ("detectors", "detector_name", "detector_parameters", "explained_variance")
+    for name in ("modalities", "image_size", "align", "features", "mirror", "spatial_dims", *detectors):
         assert train[name] == inference[name]
 
 

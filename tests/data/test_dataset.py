@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from monai_ctmri.data import dataset
 from monai_ctmri.data.dataset import UNKNOWN_LABEL, datalist, load_dataset
+from monai_ctmri.data.phantom import LEVELS_MM
 from monai_ctmri.errors import InputError
 
 
@@ -158,7 +160,26 @@ def test_another_phantom_has_its_own_folder(tmp_path: Path, monkeypatch: pytest.
         load_dataset(None, tmp_path, **settings)  # type: ignore[arg-type]
     for settings in ({"phantom_contrast": "mixed"}, {"phantom_contrast": "T1"}, {"phantom_form": "volumes"}):
         load_dataset(None, tmp_path, **settings)  # type: ignore[arg-type]
-    assert len(set(asked)) == 7
+    load_dataset(None, tmp_path, phantom_levels="head")
+    assert len(set(asked)) == 8
+
+
+def test_levels_of_the_phantom_are_named_and_slices_lie_as_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, int] = {}
+
+    def fake(out: Path, **settings: Any) -> Path:
+        asked[settings["levels"]] = settings["slices"]
+        return write(out, cohort(6))
+
+    monkeypatch.setattr(dataset, "write_phantom", fake)
+    for levels in LEVELS_MM:
+        load_dataset(None, tmp_path, phantom_levels=levels)
+    apart = {levels: (LEVELS_MM[levels][1] - LEVELS_MM[levels][0]) / (asked[levels] - 1) for levels in LEVELS_MM}
+    assert apart["head"] == pytest.approx(apart["brain"], rel=0.1)
+    with pytest.raises(InputError, match=r"^phantom_levels: 'neck' is unknown; use brain or head$"):
+        load_dataset(None, tmp_path, phantom_levels="neck")
 
 
 def test_datalist_collates_and_knows_what_is_unknown(tmp_path: Path) -> None:

@@ -89,6 +89,22 @@ def test_the_skull_encloses_the_brain(subject):
         assert (binary_fill_holes(skull) & brain).sum() == brain.sum()
 
 
+def test_levels_of_the_head_reach_from_the_skull_base_to_the_vertex():
+    brain, head = (draw_subject(5, PhantomSettings(size=64, slices=8, levels=levels)) for levels in ("brain", "head"))
+    assert head.levels_mm[0] < brain.levels_mm[0] - 15
+    assert head.levels_mm[-1] > brain.levels_mm[-1] + 8
+
+    def share(subject, place):
+        inside = subject.tissue[place] != LABEL["air"]
+        return np.isin(subject.tissue[place], [LABEL["gm"], LABEL["wm"], LABEL["csf"]]).sum() / inside.sum()
+
+    # More of such a slice is face, bone and scalp.
+    assert max(share(head, 0), share(head, -1)) < min(share(brain, place) for place in range(8))
+    same = draw_subject(5, PhantomSettings(size=64, slices=8, levels="head", form="volumes"))
+    volume = draw_subject(5, PhantomSettings(size=64, slices=8, form="volumes"))
+    np.testing.assert_array_equal(same.levels_mm, volume.levels_mm)
+
+
 def test_template_is_symmetric_so_asymmetry_is_only_what_is_drawn():
     template = load_template()
     np.testing.assert_allclose(template.gm, template.gm[::-1], atol=1e-6)
@@ -189,7 +205,10 @@ def test_a_run_cut_off_leaves_no_manifest_and_is_completed_by_the_next(tmp_path)
     assert not list(tmp_path.rglob(".*.tmp.*"))
 
 
-@pytest.mark.parametrize("wrong", [{"contrast": "T3"}, {"form": "dicom"}, {"size": 4}, {"slices": 0}, {"subjects": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"contrast": "T3"}, {"form": "dicom"}, {"levels": "neck"}, {"size": 4}, {"slices": 0}, {"subjects": 0}],
+)
 def test_settings_out_of_range_are_one_clear_line(tmp_path, wrong):
     with pytest.raises(InputError) as caught:
         write_phantom(tmp_path, **wrong)

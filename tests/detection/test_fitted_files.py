@@ -8,9 +8,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from monai_ctmri.detection import fitted_files
-from monai_ctmri.detection.fitted_files import read_fitted, write_fitted
+from monai_ctmri.detection.fitted_files import pack_fitted, read_fitted, unpack_fitted, write_fitted
 from monai_ctmri.errors import InputError
 
 
@@ -129,3 +130,36 @@ def test_writing_cut_off_leaves_nothing_that_is_taken_for_whole(folder, monkeypa
     with pytest.raises(OSError, match="disk full"):
         write_fitted(folder, "fitted", {"class": "B"}, {".pt": b"new", ".skops": b"new"})
     assert "SHA-256 differs" in refusal(folder)
+
+
+PARTS = {".pt": b"tensors", ".skops": b"objects"}
+
+
+def test_what_was_packed_goes_through_a_file_of_plain_tensors(tmp_path):
+    torch.save({"one": pack_fitted("fitted", {"class": "A"}, PARTS)}, tmp_path / "state.pt")
+    content, files = unpack_fitted("fitted", torch.load(tmp_path / "state.pt", weights_only=True)["one"])
+    assert content["class"] == "A"
+    assert files == PARTS
+
+
+def test_what_was_packed_is_taken_whole_and_unchanged_or_not_at_all():
+    packed = pack_fitted("fitted", {"class": "A"}, PARTS)
+    changed = packed[".skops"].clone()
+    changed[0] += 1
+    newer = json.dumps({**json.loads(packed["json"]), "schema_version": 99})
+    wrong = [
+        ({**packed, ".skops": changed}, "SHA-256 differs"),
+        ({name: packed[name] for name in ("json", ".pt")}, "SHA-256 differs"),
+        ({**packed, "json": packed["json"][:-9]}, "no JSON"),
+        ({**packed, "json": newer}, "newer than"),
+        ({}, "holds nothing fitted"),
+        ("text", "holds nothing fitted"),
+        ({**packed, ".skops": b"objects"}, "holds nothing fitted"),
+    ]
+    for one, what in wrong:
+        with pytest.raises(InputError, match=what):
+            unpack_fitted("fitted", one)
+    with pytest.raises(InputError, match="not its own"):
+        unpack_fitted("another", packed)
+    with pytest.raises(InputError, match="cannot be saved"):
+        pack_fitted("fitted", {"number": math.nan}, PARTS)

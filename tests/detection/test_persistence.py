@@ -20,7 +20,14 @@ from monai_ctmri.detection.calibration import ConformalCalibrator
 from monai_ctmri.detection.features import FeatureSteps
 from monai_ctmri.detection.mahalanobis import MahalanobisDetector
 from monai_ctmri.detection.outlier import DETECTORS, OutlierDetector
-from monai_ctmri.detection.persistence import load_detector, load_state, save_detector, save_state
+from monai_ctmri.detection.persistence import (
+    load_detector,
+    load_state,
+    pack_detector,
+    save_detector,
+    save_state,
+    unpack_detector,
+)
 from monai_ctmri.detection.row_detector import RowDetector
 from monai_ctmri.errors import InputError
 
@@ -358,3 +365,18 @@ def test_a_state_in_the_place_of_a_detector_leaves_none_of_its_files(forest, cap
         load_state(FeatureSteps(), forest, "detector")
     assert sorted(path.name for path in forest.iterdir()) == ["detector.json", "detector.pt"]
     assert not caplog.records
+
+
+def test_a_packed_detector_scores_the_same_and_trusts_no_more_than_a_saved_one():
+    rows = np.random.default_rng(0).normal(size=(40, COLUMNS))
+    detector = OutlierDetector("KNN", explained_variance=0.9).fit(rows, NAMES)
+    packed = pack_detector(detector, "mine")
+    loaded = unpack_detector(packed, "mine")
+    assert np.array_equal(loaded.decision_function(rows), detector.decision_function(rows))
+    assert list(loaded.feature_names_in_) == NAMES
+    # Another class, with a hash that fits it: whoever changes the part can change the text, too.
+    foreign = pack_detector(OutlierDetector("HBOS").fit(rows), "mine")[".skops"]
+    text = json.loads(packed["json"])
+    text["files"]["mine.skops"] = hashlib.sha256(foreign.numpy().tobytes()).hexdigest()
+    with pytest.raises(InputError, match=r"holds .pyod\.models\.hbos\.HBOS., which such"):
+        unpack_detector({**packed, ".skops": foreign, "json": json.dumps(text)}, "mine")

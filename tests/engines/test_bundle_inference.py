@@ -115,7 +115,9 @@ def demand_equal(folder: Path, model: Path, cohort: Path, require: str = "any") 
     assert set(rows) == {item["case"] for item in items}
     for item in items:
         judged = bundle.judge(item)
-        expected = {name: float(text) for name, text in list(rows[item["case"]].items())[3:] if text}
+        row = {name: text for name, text in rows[item["case"]].items() if text}
+        expected = {name: float(row[name]) for name in row if name not in ("case", "subject", "label", "score")}
+        assert row["score"] == next(row[name] for name in bundle.default_scores if name in row)  # nothing is calibrated
         assert judged.scores.keys() == expected.keys()
         for name, value in expected.items():
             assert judged.scores[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name

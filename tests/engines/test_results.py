@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
     assert len(handler.rows) == 1
 
 
-def named(folder: Path, cases: list[tuple[int, dict[str, float]]]) -> list[dict[str, str]]:
+def named(folder: Path, cases: list[tuple[int, dict[str, float]]], decide: Any = None) -> list[dict[str, str]]:
     """Run with named scores; the mask and the prediction are not asked for."""
 
     def step(engine: Engine, number: int) -> list[dict[str, object]]:
@@ -114,7 +115,7 @@ def named(folder: Path, cases: list[tuple[int, dict[str, float]]]) -> list[dict[
         return [{"scores": {name: torch.tensor(value) for name, value in scores.items()}}]
 
     engine = Engine(step)
-    CaseResults(folder, scores_key="scores", metrics=True).attach(engine)
+    CaseResults(folder, scores_key="scores", metrics=True, decide=decide).attach(engine)
     engine.run(list(range(len(cases))))
     with (folder / "scores.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -143,3 +144,22 @@ def test_a_score_of_one_class_only_has_no_area(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["auroc"] == {"a": 1.0}
     assert metrics["mean"]["normal"] == {"a": 0.0}
+
+
+def test_what_is_decided_comes_before_the_scores(tmp_path: Path) -> None:
+    """A p-value is no score: lower is more abnormal, so it has no area and no mean."""
+    cases = [(0, {"error": 1.0}), (1, {"error": 3.0}), (1, {"other": 3.0})]
+    rows = named(
+        tmp_path,
+        cases,
+        lambda scores: (
+            {"score": 2 * scores["error"], "p_value": 0.5, "flagged": 0}
+            if "error" in scores
+            else {"score": "", "p_value": "", "flagged": ""}
+        ),
+    )
+    assert list(rows[0]) == ["case", "subject", "label", "score", "p_value", "flagged", "error", "other"]
+    assert [list(row.values())[3:6] for row in rows] == [["2.0", "0.5", "0"], ["6.0", "0.5", "0"], ["", "", ""]]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["auroc"] == {"score": 1.0, "error": 1.0}
+    assert metrics["mean"]["abnormal"] == {"score": 6.0, "error": 3.0, "other": 3.0}

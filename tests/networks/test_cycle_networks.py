@@ -136,3 +136,19 @@ def test_patches_have_the_size_that_is_promised(layers, field):
     assert image.grad is not None
     rows = torch.nonzero(image.grad[0, 0].abs().sum(1))
     assert int(rows.max() - rows.min()) + 1 == field
+
+
+def test_a_bottleneck_is_of_the_generator_that_translates_the_channel(networks):
+    """The rest of that generator makes the translation of it, and the other channel has no part in it."""
+    image = torch.rand(2, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        for source, generator in enumerate((networks.ct_to_mri, networks.mri_to_ct)):
+            found = networks.bottleneck(image, source)
+            assert found.shape == (2, 16, 4, 4)
+            translated = generator.layers[generator.depth :](found)
+            torch.testing.assert_close(translated, networks.translate(image, source))
+            other = image.clone()
+            other[:, 1 - source] = 0.0
+            assert torch.equal(networks.bottleneck(other, source), found)
+    with pytest.raises(ValueError, match="source must be 0"):
+        networks.bottleneck(image, 2)

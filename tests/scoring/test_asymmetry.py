@@ -137,3 +137,17 @@ def test_bad_input():
         scored(np.full((1, 8, 8), np.nan))
     with pytest.raises(InputError, match="pixel_spacing_mm"):
         AsymmetryScorer(("mri",), pixel_spacing_mm=None).score({"image": torch.as_tensor(head())})
+
+
+def test_smoothing_changes_map_and_scores_and_stays_in_the_brain():
+    from monai.transforms import GaussianSmooth
+
+    image = head((12, 18))
+    plain, smooth = scored(image, align=False), scored(image, align=False, smoothing=GaussianSmooth(2.0))
+    inside = plain.maps["asymmetry"] > 0
+    rough = ndimage.gaussian_filter(plain.maps["asymmetry"], 2.0)
+    np.testing.assert_allclose(smooth.maps["asymmetry"][inside], rough[inside], atol=5e-3)
+    beyond = np.hypot(*(np.indices((SIZE, SIZE)) - (SIZE - 1) / 2) / np.array([42, 34])[:, None, None]) > 1
+    assert smooth.maps["asymmetry"][beyond].max() == 0
+    assert smooth.scores["asymmetry_top"] < plain.scores["asymmetry_top"]
+    assert smooth.scores["asymmetry_top"] > 0.3

@@ -85,11 +85,15 @@ def real_maps() -> FeatureMaps:
 
 
 def of(module: str, name: str) -> Any:
-    """``name`` of a module of this room; skips while the room has no such module, fails when the module lacks it."""
-    if importlib.util.find_spec(f"{ROOM}.{module}") is None:
-        pytest.skip(f"{ROOM}.{module} is not there")
-    found = getattr(importlib.import_module(f"{ROOM}.{module}"), name, None)
-    assert found is not None, f"{ROOM}.{module} has no {name}"
+    """``name`` of a module of this room, or of another one that is named in full.
+
+    Skips while there is no such module, fails when the module lacks it.
+    """
+    place = module if "." in module else f"{ROOM}.{module}"
+    if importlib.util.find_spec(place) is None:
+        pytest.skip(f"{place} is not there")
+    found = getattr(importlib.import_module(place), name, None)
+    assert found is not None, f"{place} has no {name}"
     return found
 
 
@@ -98,7 +102,7 @@ class Case:
     """How to build one scorer and what to expect of it.
 
     Attributes:
-        module: of this room.
+        module: of this room, or with its full name.
         name: of the class.
         build: makes one from the class.
         score: must be higher for a bright blob in the CT, on average; None where nothing can be expected.
@@ -121,6 +125,10 @@ def baseline(name: str, build: Callable[[Any], Any], score: str | None, absent: 
 
 def latent(make: Any) -> Any:
     return make(of("reconstruction", "ReconstructionScorer")(FlatAutoencoder()), OutlierDetector("OCSVM"))
+
+
+def outlier(make: Any) -> Any:
+    return make(of("denoising", "DenoiserScorer")(FlatDenoiser()), OutlierDetector("KNN"))
 
 
 def joint(make: Any) -> Any:
@@ -162,6 +170,7 @@ CASES = {
     "probability": Case(
         "probability", "ReconstructionProbabilityScorer", lambda make: make(FlatAutoencoder()), "improbability_top"
     ),
+    "outlier": Case("monai_ctmri.detection.outlier_scorer", "OutlierScorer", outlier, "outlier_ct"),
     "latent search": Case(
         "latent_search", "LatentSearchScorer", lambda make: make(FlatAutoencoder(), steps=5), "restoration_top"
     ),

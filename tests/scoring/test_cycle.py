@@ -187,3 +187,24 @@ def test_network_is_left_as_it_was():
     assert scorer.fit([]) is scorer
     assert scorer.state_dict() == {}
     scorer.load_state_dict({})
+
+
+def test_features_are_the_bottlenecks_of_what_is_there():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = CycleNetworks(width=4, blocks=1).eval()
+    scorer = CycleScorer(networks, pixel_spacing_mm=1.0)
+    pair = case(head(), head(0.3))
+    found = scorer.score(pair).features
+    assert len(found) == 2 * 16 * 4  # two generators, 4 * 2 ** 2 channels, four fields
+    with torch.inference_mode():
+        maps = networks.mri_to_ct.encode(pair["image"][None, 1:])[0]  # (16, 8, 8)
+    by_hand = [float(one.mean()) for channel in maps for half in channel.chunk(2) for one in half.chunk(2, dim=1)]
+    names = [name for name in found if name.startswith("latent_mri_")]
+    np.testing.assert_allclose([found[name] for name in names], by_hand, rtol=1e-4, atol=1e-6)
+    alone = scorer.score(case(head())).features
+    assert alone == pytest.approx({name: value for name, value in found.items() if "_ct_" in name}, abs=1e-5)
+    assert scorer.latent_features([pair])[0] == pytest.approx(found)
+    assert CycleScorer(Inverter(), pixel_spacing_mm=1.0).score(pair).features == {}
+    with pytest.raises(ValueError, match="latent_pool"):
+        CycleScorer(networks, latent_pool=0)

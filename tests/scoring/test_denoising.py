@@ -298,3 +298,14 @@ def test_mismatch_may_look_elsewhere() -> None:
     everywhere = DenoiserScorer(Oracle(), map_score=number).score(case_of(image))
     assert everywhere.scores["mismatch_ct_mean"] != pytest.approx(found.scores["mismatch_ct_mean"])
     assert everywhere.scores["error_ct_mean"] == found.scores["error_ct_mean"]
+
+
+def test_smoothing_is_done_once_for_each_modality_before_scores() -> None:
+    image, network = picture(), Oracle()
+    plain = DenoiserScorer(network).score(case_of(image))
+    doubled = DenoiserScorer(network, smoothing=lambda one: 2 * one).score(case_of(image))
+    for name, one in plain.maps.items():
+        np.testing.assert_allclose(doubled.maps[name], 2 * one, rtol=1e-6)
+    for name, value in plain.scores.items():
+        assert doubled.scores[name] == pytest.approx(2 * value)
+    assert doubled.features == plain.features

@@ -404,3 +404,14 @@ def test_features_in_hand_are_judged_as_the_cases_one_by_one():
     rows = [reconstruction.score(case).features for case in cases]
     together = [evidence.scores["ocsvm"] for evidence in scorer.score_features(rows)]
     assert together == pytest.approx([scorer.score(case).scores["ocsvm"] for case in cases], abs=1e-9)
+
+
+def test_the_error_of_the_whole_image_on_request(convolutional):
+    case = slice_of(3)
+    scorer = ReconstructionScorer(convolutional, kinds=("l1",), whole_image=True)
+    scores = scorer.score(case).scores
+    with torch.inference_mode():
+        pred = convolutional.eval()(case["image"][None])[0]
+    assert next(iter(scores)) == "mse"
+    assert scores["mse"] == pytest.approx(float(((np.asarray(case["image"]) - pred.numpy()) ** 2).mean()), rel=1e-5)
+    assert "mse" not in ReconstructionScorer(convolutional, kinds=("l1",)).score(case).scores
