@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import GaussianSmooth
 
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.data.phantom import write_phantom
@@ -37,6 +38,8 @@ from monai_ctmri.transforms.lesion_suite import SUITE, lesion_of
 BUNDLE = "brain_ctmri_crossmodal"
 SEED, TRAIN, VALIDATION, TEST = 810_000, 60, 8, 20
 WINDOW_HU = 80.0
+SMOOTHING_MM = 5.0
+"""As in the bundle."""
 SIZE = 128
 LEAST_BRAIN = 0.08
 DONORS = 5
@@ -95,8 +98,11 @@ def witnesses(network: torch.nn.Module, modalities: Sequence[str]) -> list[Any]:
     mask = BrainMask(ct_channel=0 if "ct" in modalities else None)
     spacing = FIELD_OF_VIEW_MM / SIZE
     number = MapScore(erode=3)
-    denoiser = DenoiserScorer(network, modalities, mask=mask, mismatch_mask=HeadMask(), map_score=number)
-    return [denoiser, AsymmetryScorer(modalities, pixel_spacing_mm=spacing)]
+    smooth = GaussianSmooth(SMOOTHING_MM / spacing) if SMOOTHING_MM else None
+    denoiser = DenoiserScorer(
+        network, modalities, mask=mask, mismatch_mask=HeadMask(), map_score=number, smoothing=smooth
+    )
+    return [denoiser, AsymmetryScorer(modalities, pixel_spacing_mm=spacing, smoothing=smooth)]
 
 
 def scored(cases: Sequence[Case], scorers: Sequence[Any]) -> dict[str, list[float]]:

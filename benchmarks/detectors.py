@@ -5,8 +5,9 @@
 
 The first is the whole run (hours), the second takes about a minute on one core. Seconds are of the processor, so other
 work on the machine does not count; memory is what the process holds at most beyond the table itself and what it held
-before. Each detector and number of columns runs in a process of its own, after a fit on 50 rows that is not counted
-(imports, compilation). A size is left out when the two before it let expect more than ``--limit`` seconds.
+before (Linux; nan elsewhere). Each detector and number of columns runs in a process of its own, after a fit on 50 rows
+that is not counted (imports, compilation). A size is left out when the two before it let expect more than ``--limit``
+seconds.
 
 The growth is the slope of log time over log rows between the two largest sizes that were measured; a detector grows
 worse than n log n when its slope exceeds that of n log n by more than 0.15. ``--all-rows`` lifts the limit of rows that
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +27,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+
+from monai_ctmri.evaluation.peak_memory import PeakMemory
 
 SCORED = 200
 """Rows scored; the cost a case is what matters."""
@@ -40,23 +42,6 @@ def table_of(rows: int, columns: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     loadings = np.random.default_rng(0).normal(size=(16, columns))
     return random.normal(size=(rows, 16)) @ loadings + 0.5 * random.normal(size=(rows, columns))
-
-
-def peak_megabytes() -> float:
-    """The most memory held since the last :func:`forget_peak`, or ever where the system cannot forget."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-def forget_peak() -> None:
-    """Set the peak to what is held now (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def make(name: str, all_rows: bool):
@@ -88,15 +73,16 @@ def measured_sizes(name: str, columns: int, given: argparse.Namespace) -> Iterat
         if done and expected(done, rows) > given.limit:
             return
         data = table_of(rows, columns, seed=1)
-        forget_peak()
-        before, started = peak_megabytes(), time.process_time()
-        detector = make(name, given.all_rows).fit(data)
-        fit = time.process_time() - started
-        started = time.process_time()
-        detector.decision_function(asked)
-        score = time.process_time() - started
+        with PeakMemory() as peak:
+            started = time.process_time()
+            detector = make(name, given.all_rows).fit(data)
+            fit = time.process_time() - started
+            started = time.process_time()
+            detector.decision_function(asked)
+            score = time.process_time() - started
         done.append((rows, fit))
-        yield {"rows": rows, "fit": fit, "score": 1e3 * score / SCORED, "memory": peak_megabytes() - before}
+        memory = math.nan if peak.megabytes is None else peak.megabytes
+        yield {"rows": rows, "fit": fit, "score": 1e3 * score / SCORED, "memory": memory}
 
 
 def expected(done: list[tuple[int, float]], rows: int) -> float:

@@ -210,9 +210,7 @@ def main() -> None:
     print(f"| method | {' | '.join(options.sets)} |\n| --- |{' --- |' * len(options.sets)}")
     for row, cells in table.items():
         print(f"| {row} | {' | '.join(cells.get(name, '-') for name in options.sets)} |")
-    print(
-        f"\n| normals flagged at {options.alpha:g} | on phantom normals | on {CALIBRATION} real normals |"
-    )
+    print(f"\n| normals flagged at {options.alpha:g} | on phantom normals | on {CALIBRATION} real normals |")
     print("| --- | --- | --- |")
     for name, cell in rates.items():
         print(f"| {name} | {cell} |")

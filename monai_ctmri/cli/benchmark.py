@@ -27,6 +27,9 @@ def benchmark(
         str,
         typer.Option(help="ct, mri, both, or auto: what every case has; one run a modality where the set is unpaired."),
     ] = "auto",
+    detectors: Annotated[
+        str, typer.Option(help="One-class detectors on the latent: all, default (the cheap ones), or NAME,NAME.")
+    ] = "all",
     bf16: Annotated[
         bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 training; by default where the processor has it.")
     ] = None,
@@ -51,6 +54,7 @@ def benchmark(
         seed=seed,
         alpha=alpha,
         bf16=prefers_bfloat16() if bf16 is None else bf16,
+        detectors=detectors,
     )
     from monai_ctmri.data.phantom import is_phantom
     from monai_ctmri.report.index import write_index

@@ -75,8 +75,9 @@ def show_summary(results: Mapping[str, Any], report: Any) -> None:
             table.add_row(method["label"], method["group"], method["modality"].upper(), _interval(method["auroc"]))
         console.print(table)
     decision = results["decision"]
+    unit = f"normal {decision['calibration_unit']}" if decision.get("calibration_unit") else "normals"
     console.print(
-        f"At alpha {decision['alpha']:g} (calibrated on {decision['n_calibration']} normals): false alarms "
+        f"At alpha {decision['alpha']:g} (calibrated on {decision['n_calibration']} {unit}): false alarms "
         f"{_interval(decision['false_alarms'])}, sensitivity {_interval(decision['sensitivity'])}",
         highlight=False,
     )

@@ -37,7 +37,12 @@ def demo(
     size = 64 if short else 128
     subjects, epochs = (min(subjects, 16), min(epochs, 4)) if short else (subjects, epochs)
     settings = BenchmarkSettings(
-        image_size=size, max_epochs=epochs, seed=seed, repeats=500 if short else 2000, bf16=prefers_bfloat16()
+        image_size=size,
+        max_epochs=epochs,
+        seed=seed,
+        repeats=500 if short else 2000,
+        bf16=prefers_bfloat16(),
+        detectors="default" if short else "all",
     )
     with stages() as advance:
         manifest = write_phantom(

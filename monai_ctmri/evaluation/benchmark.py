@@ -15,12 +15,15 @@ from monai_ctmri import keys
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.data.quarantine import without_quarantined
 from monai_ctmri.data.verification import read_pixels, verify_files
-from monai_ctmri.detection.calibration import ConformalCalibrator
+from monai_ctmri.detection.fusion import ScoreFusion
 from monai_ctmri.engines.bundle_training import TrainedBundle, train_bundle
 from monai_ctmri.errors import InputError
+from monai_ctmri.evaluation.calibrated import Calibration, calibrate
 from monai_ctmri.evaluation.cases import abnormal_cases, load_cases
+from monai_ctmri.evaluation.fused import fit_fusion
 from monai_ctmri.evaluation.judge import Judge, Progress, ScoredCase
-from monai_ctmri.evaluation.methods import DECISION_METHOD
+from monai_ctmri.evaluation.latent_detectors import chosen_detectors
+from monai_ctmri.evaluation.methods import DECISION_METHOD, FUSED_METHOD
 from monai_ctmri.evaluation.protocol import Fold, Protocol, make_protocol
 from monai_ctmri.evaluation.settings import BenchmarkSettings
 
@@ -40,10 +43,11 @@ class BenchmarkRun:
         modalities: channels in order.
         sizes: height and width in pixels of each case's own files, by case name.
         cases: every test case of the manifest, then every injected twin of a normal one.
-        calibrator: fitted on the decision scores of the calibration normals.
+        calibrated: the calibration normals, each judged by a network that never saw its subject; without pictures.
+        calibration: fitted on their decision scores.
+        fusion: fitted on their scores; None where they are too few.
         trained: the tested network.
         judge: its scorers.
-        healthy_features: latent features of the training normals, shape (N, F).
         zero_contrast: AUROC inputs of the zero-contrast control: (clean scores, scores after an injection of no
             contrast).
         seconds: time of each stage.
@@ -54,12 +58,18 @@ class BenchmarkRun:
     modalities: tuple[str, ...]
     sizes: dict[str, tuple[int, int]]
     cases: list[ScoredCase]
-    calibrator: ConformalCalibrator
+    calibrated: list[ScoredCase]
+    calibration: Calibration
+    fusion: ScoreFusion | None
     trained: TrainedBundle
     judge: Judge
-    healthy_features: np.ndarray
     zero_contrast: tuple[list[float], list[float]]
     seconds: dict[str, float]
+
+    @property
+    def healthy_features(self) -> np.ndarray:
+        """Latent features of the training normals, shape (N, F)."""
+        return self.judge.healthy_features
 
     @property
     def originals(self) -> list[ScoredCase]:
@@ -118,17 +128,23 @@ def run_benchmark(
     settings.claim(out, manifest_path, protocol.manifest, modalities)
 
     seconds: dict[str, float] = {}
-    calibration_scores: list[float] = []
+    calibrated: list[ScoredCase] = []
     for fold in protocol.folds:
         start = time.monotonic()
         trained = _train(fold, Path(out), settings, modalities, say)
         seconds[f"training {fold.name}"] = time.monotonic() - start
         healthy = load_cases(fold.training.select(split="train"), trained.preprocess, modalities)
-        judge = Judge(trained.network, modalities, settings.seed).fit(healthy)
+        start = time.monotonic()
+        say("Fitting detectors", 0, 1)
+        judge = Judge(trained.network, modalities, settings.seed, chosen_detectors(settings.detectors)).fit(healthy)
+        say("Fitting detectors", 1, 1)
+        seconds[f"detectors {fold.name}"] = time.monotonic() - start
         held_out = load_cases(fold.calibration, trained.preprocess, modalities) if len(fold.calibration) else []
-        calibrated = judge.judge(held_out, f"Calibrating ({fold.name})", say)
-        calibration_scores += [case.scores[DECISION_METHOD] for case in calibrated]
-    calibrator = ConformalCalibrator().fit(calibration_scores)
+        judged = judge.judge(held_out, f"Calibrating ({fold.name})", say)
+        calibrated += [case.without_pictures() for case in judged]
+    subjects = [case.subject for case in calibrated]
+    calibration = calibrate([case.scores[DECISION_METHOD] for case in calibrated], subjects, settings.alpha)
+    fusion = fit_fusion([case.scores for case in calibrated])
 
     start = time.monotonic()
     test = load_cases(protocol.test, trained.preprocess, modalities)
@@ -136,6 +152,9 @@ def run_benchmark(
     # Donors of wrong pairs are unseen normals too: a network reconstructs what it was trained on all too well.
     twins = list(abnormal_cases(normals, modalities, normals, settings.seed))
     cases = judge.judge([*test, *twins], "Scoring", say)
+    if fusion is not None:
+        for case, fused in zip(cases, fusion.decision_function([case.scores for case in cases]), strict=True):
+            case.scores[FUSED_METHOD] = float(fused)
     clean = {case.case: case.scores[DECISION_METHOD] for case in cases if not case.twin_of}
     blank: dict[str, list[dict[str, Any]]] = {}
     for twin in abnormal_cases(normals, modalities, normals, settings.seed, contrast=0.0):
@@ -149,11 +168,12 @@ def run_benchmark(
         protocol=protocol,
         modalities=modalities,
         sizes=sizes,
-        cases=[replace(one, p_value=float(calibrator.p_value(one.scores[DECISION_METHOD]))) for one in cases],
-        calibrator=calibrator,
+        cases=[replace(one, p_value=calibration.p_value(one.scores[DECISION_METHOD])) for one in cases],
+        calibrated=calibrated,
+        calibration=calibration,
+        fusion=fusion,
         trained=trained,
         judge=judge,
-        healthy_features=np.array([list(row.values()) for row in judge.reconstruction.latent_features(healthy)]),
         zero_contrast=([clean[one.twin_of] for one in unchanged], [one.scores[DECISION_METHOD] for one in unchanged]),
         seconds=seconds,
     )

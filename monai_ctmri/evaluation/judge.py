@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import nn
 
 from monai_ctmri import keys
 from monai_ctmri.evaluation.comparison import head_area
+from monai_ctmri.evaluation.latent_detectors import ALWAYS, FittedDetector, fit_detectors, score_name
 from monai_ctmri.evaluation.methods import MAP_KIND, build_scorers
-from monai_ctmri.scoring.reconstruction import LatentScorer
 from monai_ctmri.scoring.scorer import Evidence
 
 __all__ = ["Judge", "Progress", "ScoredCase"]
@@ -60,6 +60,10 @@ class ScoredCase:
         """The fields that :func:`~monai_ctmri.evaluation.comparison.compare_methods` reads."""
         return {name: getattr(self, name) for name in ("case", "subject", "label", "kind", "twin_of", "scores")}
 
+    def without_pictures(self) -> ScoredCase:
+        """The same, its map, mask and pictures dropped."""
+        return replace(self, map=np.zeros((0, 0), np.float16), mask=None, images={})
+
 
 class Judge:
     """Every scorer of one trained network, fitted on the normals it was trained on.
@@ -68,17 +72,33 @@ class Judge:
         network: trained, in ``eval()``.
         modalities: channels of ``image`` in order.
         seed: of the stochastic detectors.
+        detectors: names of one-class detectors on the latent.
+
+    Attributes:
+        detectors: fitted, in the order of their names.
+        healthy_features: latent features of the normals, shape (N, F).
     """
 
-    def __init__(self, network: nn.Module, modalities: Sequence[str], seed: int) -> None:
+    detectors: list[FittedDetector]
+    healthy_features: np.ndarray
+
+    def __init__(
+        self, network: nn.Module, modalities: Sequence[str], seed: int, detectors: Sequence[str] = ALWAYS
+    ) -> None:
         self.network = network
         self.modalities = tuple(modalities)
-        self.reconstruction, self._fitted = build_scorers(network, modalities, seed)
+        self.seed = seed
+        self.names = tuple(detectors)
+        self.reconstruction, self._baselines = build_scorers(network, modalities)
 
     def fit(self, normal_cases: Sequence[Mapping[str, Any]]) -> Judge:
         """Fit detectors and baselines on normal cases."""
-        for scorer in self._fitted:
+        for scorer in self._baselines:
             scorer.fit(normal_cases)
+        # The encoder runs once, whatever the number of detectors.
+        features = self.reconstruction.latent_features(normal_cases)
+        self.healthy_features = np.array([list(row.values()) for row in features])
+        self.detectors = fit_detectors(self.names, self.healthy_features, list(features[0]), self.seed)
         return self
 
     def judge(self, cases: Sequence[Mapping[str, Any]], stage: str, say: Progress) -> list[ScoredCase]:
@@ -87,17 +107,17 @@ class Judge:
         for done, case in enumerate(cases, start=1):
             evidence = self.reconstruction.score(case)
             scores = dict(evidence.scores)
-            for scorer in self._fitted:
-                if not isinstance(scorer, LatentScorer):
-                    scores |= scorer.score(case).scores
+            for scorer in self._baselines:
+                scores |= scorer.score(case).scores
             judged.append(self._scored(case, evidence, scores))
-            latents.append(evidence.features)
+            latents.append(list(evidence.features.values()))
             say(stage, done, len(cases))
         # The latents are already there, and a detector judges many rows in the time of one, each as if it were alone.
-        for scorer in self._fitted:
-            if judged and isinstance(scorer, LatentScorer):
-                for one, found in zip(judged, scorer.score_features(latents), strict=True):
-                    one.scores.update(found.scores)
+        for fitted in self.detectors:
+            if judged and fitted.detector is not None:
+                values = fitted.detector.decision_function(np.array(latents))
+                for one, value in zip(judged, values, strict=True):
+                    one.scores[score_name(fitted.name)] = float(value)
         return judged
 
     def reconstruct(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

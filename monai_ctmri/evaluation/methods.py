@@ -8,16 +8,28 @@ from typing import Any
 
 from torch import nn
 
-from monai_ctmri.detection.outlier import OutlierDetector
+from monai_ctmri.evaluation.latent_detectors import ALWAYS, score_name
 from monai_ctmri.scoring.baselines import trivial_baselines
-from monai_ctmri.scoring.reconstruction import LatentScorer, ReconstructionScorer
+from monai_ctmri.scoring.reconstruction import ReconstructionScorer
 from monai_ctmri.scoring.scorer import Scorer
 
-__all__ = ["DECISION_METHOD", "LATENT_POOL", "MAP_KIND", "Method", "build_scorers", "list_methods"]
+__all__ = [
+    "DECISION_METHOD",
+    "FUSED_METHOD",
+    "LATENT_POOL",
+    "MAP_KIND",
+    "Method",
+    "build_scorers",
+    "detector_methods",
+    "list_methods",
+]
 
 DECISION_METHOD = "l1_mean"
 """The score that decides, fixed before any test part is opened: of the scores that come with a map it was the best
 one on development subjects, phantom seeds 500000 to 500039, which no demo and no published number uses."""
+
+FUSED_METHOD = "fused"
+"""Name of the score that fuses others, see :mod:`monai_ctmri.evaluation.fused`."""
 
 MAP_KIND = "l1"
 """The residual behind :data:`DECISION_METHOD`, and the heatmap people see."""
@@ -41,6 +53,25 @@ _TRIVIAL = {
     "atlas": "Per-pixel atlas z-score, top 1 %",
     "random": "Random number",
 }
+_DETECTORS = {
+    "IForest": "Isolation Forest",
+    "OCSVM": "One-class SVM",
+    "LOF": "Local outlier factor",
+    "KNN": "Distance to the nearest neighbours",
+    "PCA": "Principal components",
+    "GMM": "Gaussian mixture",
+    "KDE": "Kernel density",
+    "HBOS": "Histograms (HBOS)",
+    "MCD": "Minimum covariance determinant",
+    "ABOD": "Angles (ABOD)",
+    "Sampling": "Distance to a sample",
+    "KPCA": "Kernel principal components",
+    "AutoEncoder": "Autoencoder",
+    "VAE": "Variational autoencoder",
+    "DeepSVDD": "Deep SVDD",
+    "DIF": "Deep Isolation Forest",
+    "Mahalanobis": "Mahalanobis distance",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +81,7 @@ class Method:
     Attributes:
         name: name of the score.
         label: what readers see.
-        group: ``network``, ``one-class``, ``source notes`` or ``trivial baseline``.
+        group: ``network``, ``one-class``, ``fused``, ``source notes`` or ``trivial baseline``.
         modality: ``ct``, ``mri`` or ``both``.
     """
 
@@ -74,17 +105,26 @@ def list_methods(modalities: Sequence[str]) -> list[Method]:
             methods.append(Method(name, label, group, whole))
             if len(modalities) > 1:
                 methods += [Method(f"{name}_{one}", label, group, one) for one in modalities]
-    methods.append(Method("iforest", "Isolation Forest on the latent", "source notes", whole))
-    methods.append(Method("ocsvm", "One-class SVM on the latent", "one-class", whole))
+    methods += detector_methods(modalities, ALWAYS)
+    methods.append(Method(FUSED_METHOD, "Fused score", "fused", whole))
     return methods
 
 
-def build_scorers(
-    network: nn.Module, modalities: Sequence[str], seed: int
-) -> tuple[ReconstructionScorer, list[Scorer]]:
-    """The reconstruction scorer of a trained network, and the scorers that still have to be fitted on normals."""
-    reconstruction = ReconstructionScorer(network, modalities, latent_pool=LATENT_POOL)
-    fitted: list[Scorer] = list(trivial_baselines(modalities))
-    fitted.append(LatentScorer(reconstruction, OutlierDetector("IForest", 0.05, random_state=seed), "iforest"))
-    fitted.append(LatentScorer(reconstruction, OutlierDetector("OCSVM", 0.05, random_state=seed), "ocsvm"))
-    return reconstruction, fitted
+def detector_methods(modalities: Sequence[str], detectors: Sequence[str]) -> list[Method]:
+    """The methods of one-class detectors on the latent, by their names in
+    :data:`~monai_ctmri.evaluation.latent_detectors.OFFERED`."""
+    whole = "both" if len(modalities) > 1 else modalities[0]
+    return [
+        Method(
+            score_name(name),
+            f"{_DETECTORS.get(name, name)} on the latent",
+            "source notes" if name == "IForest" else "one-class",
+            whole,
+        )
+        for name in detectors
+    ]
+
+
+def build_scorers(network: nn.Module, modalities: Sequence[str]) -> tuple[ReconstructionScorer, list[Scorer]]:
+    """The reconstruction scorer of a trained network, and the baselines that still have to be fitted on normals."""
+    return ReconstructionScorer(network, modalities, latent_pool=LATENT_POOL), list(trivial_baselines(modalities))

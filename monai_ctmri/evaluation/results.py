@@ -13,9 +13,10 @@ import numpy as np
 
 from monai_ctmri import __version__, keys
 from monai_ctmri.data.pseudo_subjects import PREFIX, WARNING
-from monai_ctmri.detection.calibration import binomial_interval
 from monai_ctmri.evaluation.benchmark import BenchmarkRun
+from monai_ctmri.evaluation.calibrated import rate
 from monai_ctmri.evaluation.comparison import compare_methods, negative_controls
+from monai_ctmri.evaluation.detector_table import count_detectors, further_detectors
 from monai_ctmri.evaluation.judge import ScoredCase
 from monai_ctmri.evaluation.methods import DECISION_METHOD, list_methods
 from monai_ctmri.evaluation.metrics import auroc, confusion
@@ -39,7 +40,8 @@ def count_results(run: BenchmarkRun, *, title: str, subtitle: str, command: str,
 
     Returns:
         A JSON-safe dictionary: ``data``, ``training``, ``sets`` (one a test set, with every method and the controls),
-        ``decision`` (threshold, false alarms, sensitivity) and ``notes``. What cannot be computed is None.
+        ``decision`` (threshold, false alarms, sensitivity), ``detectors``
+        (:func:`~monai_ctmri.evaluation.detector_table.count_detectors`) and ``notes``. What cannot be computed is None.
     """
     sets = []
     if run.labelled:
@@ -59,6 +61,7 @@ def count_results(run: BenchmarkRun, *, title: str, subtitle: str, command: str,
         "training": _count_training(run),
         "sets": sets,
         "decision": _count_decision(run),
+        "detectors": count_detectors(run, sets[0] if sets else None, run.labelled or run.injected),
         "seconds": {stage: round(value, 1) for stage, value in run.seconds.items()},
         "examples_note": "",
         "notes": _notes(run, phantom),
@@ -98,7 +101,8 @@ def _count_set(run: BenchmarkRun, name: str, description: str, cases: Sequence[S
     if len({case.subject for case in cases}) < FEWEST_FOR_INTERVALS:
         for entry in entries:
             for interval in (entry["auroc"], entry["macro_auroc_interval"]):
-                interval.update(low=None, high=None, reason="")
+                if interval["value"] is not None:
+                    interval.update(low=None, high=None, reason="")
     return {
         "name": name,
         "description": description,
@@ -154,7 +158,8 @@ def _count_decision(run: BenchmarkRun) -> dict[str, Any]:
     labels = [int(case.label or 0) for case in judged]
     flagged = [case.p_value <= alpha for case in judged]
     counts = confusion(labels, flagged) if judged else dict.fromkeys(("tp", "fp", "tn", "fn"), 0)
-    threshold = run.calibrator.threshold(alpha)
+    calibrator = run.calibration.calibrator
+    threshold = calibrator.threshold(alpha)
     method = next(one for one in list_methods(run.modalities) if one.name == DECISION_METHOD)
     return {
         "method": DECISION_METHOD,
@@ -162,19 +167,13 @@ def _count_decision(run: BenchmarkRun) -> dict[str, Any]:
         "set": _INJECTED if run.injected and not run.labelled else _LABELLED,
         "alpha": alpha,
         "threshold": threshold if math.isfinite(threshold) else None,
-        "n_calibration": int(run.calibrator.scores_.size),
-        "smallest_p_value": run.calibrator.smallest_p_value,
-        "false_alarms": _share(counts["fp"], counts["fp"] + counts["tn"]),
-        "sensitivity": _share(counts["tp"], counts["tp"] + counts["fn"]),
+        "n_calibration": run.calibration.units,
+        "calibration_unit": run.calibration.unit,
+        "smallest_p_value": calibrator.smallest_p_value,
+        "false_alarms": rate([True] * counts["fp"] + [False] * counts["tn"]),
+        "sensitivity": rate([True] * counts["tp"] + [False] * counts["fn"]),
         "confusion": counts,
     }
-
-
-def _share(k: int, n: int) -> dict[str, Any]:
-    if n == 0:
-        return {"value": None, "low": None, "high": None, "k": k, "n": n}
-    low, high = binomial_interval(k, n)
-    return {"value": k / n, "low": low, "high": high, "k": k, "n": n}
 
 
 def _notes(run: BenchmarkRun, phantom: bool) -> list[str]:
@@ -199,7 +198,13 @@ def _notes(run: BenchmarkRun, phantom: bool) -> list[str]:
     normal = {case.subject for case in run.originals if case.label == 0}
     if len(run.modalities) > 1 and len(normal) == 1:
         notes.append("No wrong pairs were made: there is no second normal test subject to take the partner from.")
-    smallest = run.calibrator.smallest_p_value
+    owners = {case.subject for case in run.calibrated}
+    if run.calibration.unit == "slices" and len(owners) < len(run.calibrated):
+        notes.append(
+            f"The calibration normals are {len(run.calibrated)} slices of {len(owners)} subjects: too few subjects for "
+            f"alpha {run.settings.alpha:g}, so slices were taken as independent. The false-alarm rate holds roughly."
+        )
+    smallest = run.calibration.calibrator.smallest_p_value
     if smallest > run.settings.alpha:
         notes.append(
             f"The calibration part is too small for alpha {run.settings.alpha}: the smallest reachable p-value is "
@@ -209,8 +214,9 @@ def _notes(run: BenchmarkRun, phantom: bool) -> list[str]:
 
 
 def scores_table(run: BenchmarkRun) -> str:
-    """``scores.csv``: a line a test case in the manifest's order, then a line a twin, with every named score."""
-    names = [method.name for method in list_methods(run.modalities)]
+    """``scores.csv``: a line a test case in the manifest's order, then a line a twin, with every named score; what
+    could not be computed is empty."""
+    names = [method.name for method in [*list_methods(run.modalities), *further_detectors(run)]]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "subject", "label", "kind", "twin_of", "score", "p_value", "flagged", *names])
@@ -228,5 +234,6 @@ def scores_table(run: BenchmarkRun) -> str:
             f"{case.p_value:.8g}",
             flagged,
         ]
-        writer.writerow([*fixed, *(f"{np.float64(case.scores[name]):.8g}" for name in names)])
+        numbers = [f"{np.float64(case.scores[name]):.8g}" if name in case.scores else "" for name in names]
+        writer.writerow([*fixed, *numbers])
     return text.getvalue()

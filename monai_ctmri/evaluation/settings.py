@@ -11,6 +11,7 @@ from typing import Any
 from monai_ctmri import keys
 from monai_ctmri.data.manifest import Manifest
 from monai_ctmri.errors import InputError
+from monai_ctmri.evaluation.latent_detectors import chosen_detectors
 
 __all__ = ["BenchmarkSettings"]
 
@@ -30,6 +31,8 @@ class BenchmarkSettings:
         alpha: false-alarm rate asked for, in (0, 1).
         repeats: bootstrap resamples.
         bf16: bfloat16 in training; faster on processors that have it.
+        detectors: one-class detectors on the latent: ``all``, ``default`` or names, see
+            :func:`~monai_ctmri.evaluation.latent_detectors.chosen_detectors`.
     """
 
     image_size: int = 128
@@ -42,6 +45,7 @@ class BenchmarkSettings:
     alpha: float = 0.05
     repeats: int = 2000
     bf16: bool = False
+    detectors: str = "default"
 
     def __post_init__(self) -> None:
         if self.image_size < 32 or self.image_size % 4:
@@ -53,6 +57,7 @@ class BenchmarkSettings:
                 raise InputError(f"{name} {getattr(self, name)}: must be at least 1")
         if self.seed < 0 or self.min_steps < 0 or not self.learning_rate > 0:
             raise InputError("seed and min_steps must not be negative, and the learning rate must be positive")
+        chosen_detectors(self.detectors)
 
     def epochs_for(self, cases: int) -> int:
         """Epochs at most for a training set of ``cases`` slices, so that :attr:`min_steps` are reached."""

@@ -17,7 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from monai_ctmri.evaluation.metrics import auroc
 
-__all__ = ["Interval", "bootstrap_auroc", "bootstrap_macro_auroc", "cluster_bootstrap"]
+__all__ = [
+    "Interval",
+    "bootstrap_auroc",
+    "bootstrap_macro_auroc",
+    "bootstrap_macro_auroc_difference",
+    "cluster_bootstrap",
+]
 
 _METHODS = ("bca", "percentile")
 _PATIENCE = 20
@@ -182,22 +188,52 @@ def bootstrap_macro_auroc(
     Raises:
         ValueError: as :func:`bootstrap_auroc`.
     """
-    auroc(labels, scores)  # the same complaints about the same input
-    truth, values = np.asarray(labels).ravel().astype(bool), np.asarray(scores, dtype=np.float64).ravel()
-    names = np.asarray([str(kind) for kind in kinds])
-    codes, n_subjects = _subject_codes(subjects)
-    if len(codes) != truth.size or len(names) != truth.size:
-        raise ValueError(f"{truth.size} labels, {len(codes)} subjects and {len(names)} kinds; give one of each a case")
-    tables = []
-    for name in np.unique(names[truth]):
-        chosen = truth & (names == name)
-        tables.append(_WinTable.of(values[chosen], codes[chosen], values[~truth], codes[~truth]))
+    tables, n_subjects = _win_tables(labels, scores, kinds, subjects)
 
     def evaluate(draws: NDArray[np.intp]) -> NDArray[np.float64]:
-        shifted = draws + n_subjects * np.arange(len(draws))[:, None]
-        drawn = np.bincount(shifted.ravel(), minlength=len(draws) * n_subjects)
-        weights = drawn.reshape(len(draws), n_subjects).astype(np.float64)
-        return np.mean([table.auroc(weights) for table in tables], axis=0)
+        return _macro(tables, _weights(draws, n_subjects))
+
+    value = float(evaluate(np.arange(n_subjects)[None])[0])
+    return _interval(evaluate, value, n_subjects, repeats, confidence, seed, method)
+
+
+def bootstrap_macro_auroc_difference(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    other_scores: ArrayLike,
+    kinds: Sequence[str],
+    subjects: Sequence[Any] | NDArray[Any],
+    *,
+    repeats: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    method: str = "bca",
+) -> Interval:
+    """Interval of the macro AUROC of ``scores`` minus that of ``other_scores``, paired: both on the same resamples.
+
+    Args:
+        labels: ``[N]``, 0 or 1.
+        scores: ``[N]``, finite.
+        other_scores: ``[N]``, finite, of the same rows.
+        kinds: as :func:`bootstrap_macro_auroc`.
+        subjects: ``[N]``, the subject of each row.
+        repeats: as :func:`cluster_bootstrap`.
+        confidence: as :func:`cluster_bootstrap`.
+        seed: as :func:`cluster_bootstrap`.
+        method: as :func:`cluster_bootstrap`.
+
+    Returns:
+        The interval, in [-1, 1].
+
+    Raises:
+        ValueError: as :func:`bootstrap_macro_auroc`.
+    """
+    tables, n_subjects = _win_tables(labels, scores, kinds, subjects)
+    others, _ = _win_tables(labels, other_scores, kinds, subjects)
+
+    def evaluate(draws: NDArray[np.intp]) -> NDArray[np.float64]:
+        weights = _weights(draws, n_subjects)
+        return _macro(tables, weights) - _macro(others, weights)
 
     value = float(evaluate(np.arange(n_subjects)[None])[0])
     return _interval(evaluate, value, n_subjects, repeats, confidence, seed, method)
@@ -237,6 +273,34 @@ class _WinTable:
         won = np.sum((abnormal @ self.wins) * normal, axis=1)
         pairs = (abnormal @ self.n_abnormal) * (normal @ self.n_normal)
         return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def _win_tables(
+    labels: ArrayLike, scores: ArrayLike, kinds: Sequence[str], subjects: Sequence[Any] | NDArray[Any]
+) -> tuple[list[_WinTable], int]:
+    """A table a kind, and the number of subjects."""
+    auroc(labels, scores)  # the same complaints about the same input
+    truth, values = np.asarray(labels).ravel().astype(bool), np.asarray(scores, dtype=np.float64).ravel()
+    names = np.asarray([str(kind) for kind in kinds])
+    codes, n_subjects = _subject_codes(subjects)
+    if len(codes) != truth.size or len(names) != truth.size:
+        raise ValueError(f"{truth.size} labels, {len(codes)} subjects and {len(names)} kinds; give one of each a case")
+    tables = []
+    for name in np.unique(names[truth]):
+        chosen = truth & (names == name)
+        tables.append(_WinTable.of(values[chosen], codes[chosen], values[~truth], codes[~truth]))
+    return tables, n_subjects
+
+
+def _weights(draws: NDArray[np.intp], n_subjects: int) -> NDArray[np.float64]:
+    """From draws ``[K, M]`` of subject numbers to how often each was drawn, ``[K, n_subjects]``."""
+    shifted = draws + n_subjects * np.arange(len(draws))[:, None]
+    drawn = np.bincount(shifted.ravel(), minlength=len(draws) * n_subjects)
+    return drawn.reshape(len(draws), n_subjects).astype(np.float64)
+
+
+def _macro(tables: Sequence[_WinTable], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.mean([table.auroc(weights) for table in tables], axis=0)
 
 
 def _subject_codes(subjects: Sequence[Any] | NDArray[Any]) -> tuple[NDArray[np.intp], int]:

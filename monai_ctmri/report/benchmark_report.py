@@ -1,4 +1,5 @@
-"""A benchmark run on disk: ``metrics.json``, ``scores.csv``, ``figures/``, ``maps/`` and, last, ``report.html``."""
+"""A benchmark run on disk: ``metrics.json``, ``scores.csv``, ``detectors.csv``, ``figures/``, ``maps/`` and, last,
+``report.html``."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from monai_ctmri.data.files import write_atomically, write_json, write_text
 from monai_ctmri.evaluation.benchmark import BenchmarkRun
+from monai_ctmri.evaluation.detector_table import detectors_table
 from monai_ctmri.evaluation.judge import Progress, ScoredCase
 from monai_ctmri.evaluation.methods import DECISION_METHOD
 from monai_ctmri.evaluation.metrics import precision_recall_points, roc_points
@@ -57,6 +59,7 @@ def write_benchmark_report(
     folder, say = Path(out), progress or (lambda stage, done, total: None)
     content = {**results, "examples_note": EXAMPLES_NOTE}
     write_text(folder / "scores.csv", scores_table(run))
+    write_text(folder / "detectors.csv", detectors_table(results["detectors"]))
     examples = choose_examples(run)
     scale = heatmap_scale(run.cases)
     _write_maps(run, examples, scale, folder)
@@ -134,7 +137,7 @@ def _comparison_drawings(
     decision = {kind: [case.scores[DECISION_METHOD] for case in cases if case.kind == kind] for kind in [*kinds, ""]}
     shown = {kind.replace("_", " "): values for kind, values in decision.items() if kind}
     label = next(one["label"] for one in first["methods"] if one["name"] == DECISION_METHOD)
-    threshold = run.calibrator.threshold(run.settings.alpha)
+    threshold = run.calibration.calibrator.threshold(run.settings.alpha)
     limit = threshold if np.isfinite(threshold) else None
     coordinates, distances = _latent_plane(run, cases)
     shown_kinds = [case.kind.replace("_", " ") or "normal" for case in cases]
@@ -188,9 +191,9 @@ def _comparison_drawings(
 
 
 def _curve_names(methods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The deciding method, the source notes' two, and the best of the one-class detectors and of the trivial
-    baselines."""
-    chosen = [one for one in methods if one["name"] == DECISION_METHOD or one["group"] == "source notes"]
+    """The deciding method, the fused one, the source notes' two, and the best of the one-class detectors and of the
+    trivial baselines."""
+    chosen = [one for one in methods if one["name"] == DECISION_METHOD or one["group"] in ("fused", "source notes")]
     for group in ("one-class", "trivial baseline"):
         members = [one for one in methods if one["group"] == group]
         if members:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["auroc_forest", "confusion_matrix", "kind_by_method_heatmap", "precision_recall_curves", "roc_curves"]
 
-_GROUP_COLOURS = {"network": 0, "one-class": 2, "trivial baseline": 6, "source notes": 4}
+_GROUP_COLOURS = {"network": 0, "one-class": 2, "fused": 1, "trivial baseline": 6, "source notes": 4}
 _LINES = ("-", "--", "-.", ":")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from monai_ctmri.data.files import write_text
 from monai_ctmri.report.page import ReportFigure, embedded, render
-from monai_ctmri.report.views import decision_view, headline_view, moment_text, set_view
+from monai_ctmri.report.views import decision_view, detectors_view, headline_view, moment_text, set_view
 
 __all__ = ["ReportFigure", "write_report"]
 
@@ -35,9 +35,10 @@ def write_report(path: str | PathLike[str], results: Mapping[str, Any], figures:
     Args:
         path: final name, usually ``report.html``.
         results: content of ``metrics.json``: ``title``, ``subtitle``, ``version``, ``created`` (ISO 8601), ``command``,
-            ``data``, ``training``, ``sets`` (each with ``methods`` and ``controls``), ``decision``, ``examples_note``,
-            ``notes``. Any entry may be None or absent. The headline is the method named by ``decision`` on the first
-            set; without a decision it is the first network listed, so that it is never picked by its own result.
+            ``data``, ``training``, ``sets`` (each with ``methods`` and ``controls``), ``decision``, ``detectors``,
+            ``examples_note``, ``notes``. Any entry may be None or absent. The headline is the method named by
+            ``decision`` on the first set; without a decision it is the first network listed, so that it is never
+            picked by its own result.
         figures: pictures, in the order they are shown within their section.
 
     Raises:
@@ -62,6 +63,7 @@ def write_report(path: str | PathLike[str], results: Mapping[str, Any], figures:
         controls=[(view["name"], control) for view in sets for control in view["controls"]],
         headline=headline_view(results, sets),
         decision=decision_view(results.get("decision"), sets),
+        detectors=detectors_view(results.get("detectors")),
         figures=places,
         created=moment_text(results.get("created")),
     )

@@ -10,12 +10,22 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-__all__ = ["FILTERS", "MISSING", "decision_view", "headline_view", "moment_text", "set_view", "strength_of"]
+__all__ = [
+    "FILTERS",
+    "MISSING",
+    "decision_view",
+    "detectors_view",
+    "headline_view",
+    "moment_text",
+    "set_view",
+    "strength_of",
+]
 
 MISSING = "\N{EN DASH}"
-GROUPS = ("network", "one-class", "trivial baseline", "source notes")
+GROUPS = ("network", "fused", "one-class", "trivial baseline", "source notes")
 _GROUP_TITLES = {
     "network": "Networks",
+    "fused": "Scores fused",
     "one-class": "One-class detectors on features",
     "trivial baseline": "Trivial baselines",
     "source notes": "Methods of the source notes",
@@ -246,6 +256,7 @@ def decision_view(entry: Mapping[str, Any] | None, sets: Sequence[Mapping[str, A
     labels = {row["name"]: row["label"] for view in sets for row in view["rows"]}
     return {
         **{key: entry.get(key) for key in ("method", "alpha", "n_calibration", "smallest_p_value")},
+        "unit": entry.get("calibration_unit") or "cases",
         "label": labels.get(entry.get("method"), entry.get("method")),
         "threshold": _finite(entry.get("threshold")),
         "false_alarms": {**_estimate(entry.get("false_alarms")), **_tally(entry.get("false_alarms"))},
@@ -254,6 +265,37 @@ def decision_view(entry: Mapping[str, Any] | None, sets: Sequence[Mapping[str, A
         "alpha_at": None
         if _finite(entry.get("alpha")) is None
         else round(100 * min(max(float(entry["alpha"]), 0), 1), 2),
+    }
+
+
+def detectors_view(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Every score calibrated: AUROC on a bar, false alarms at each rate asked for, what it costs; None without rows.
+
+    Args:
+        entry: ``detectors`` of ``metrics.json``.
+    """
+    if not entry or not entry.get("rows"):
+        return None
+    ends = [_finite((row.get("auroc") or {}).get(key)) for row in entry["rows"] for key in ("value", "low")]
+    floor = min([0.4, *(math.floor(10 * end) / 10 for end in ends if end is not None)])
+    rows = [
+        {
+            "label": row.get("label") or row.get("name") or MISSING,
+            "slug": str(row.get("group") or "other").replace(" ", "-"),
+            "auroc": _estimate(row.get("auroc"), floor),
+            "false_alarms": [{**_estimate(cell), **_tally(cell)} for cell in row.get("false_alarms") or []],
+            "cost": row.get("cost") or {},
+            "problem": row.get("problem") or "",
+        }
+        for row in entry["rows"]
+    ]
+    ticks = [tick for tick in (0.0, 0.25, 0.5, 0.75, 1.0) if tick >= floor]
+    return {
+        **{key: entry.get(key) for key in ("set", "n_normal")},
+        "alphas": [dict(one) for one in entry.get("alphas") or []],
+        "rows": rows,
+        "chance": round(100 * (0.5 - floor) / (1 - floor), 2),
+        "ticks": [(tick, round(100 * (tick - floor) / (1 - floor), 2)) for tick in ticks],
     }
 
 

@@ -47,18 +47,20 @@ def test_defaults(handed_on, tmp_path):
     assert given["out"] == tmp_path / "run"
     assert (settings.image_size, settings.max_epochs, settings.batch_size, settings.alpha) == (128, 20, 16, 0.05)
     assert settings.seed == 0
+    assert settings.detectors == "all"
     assert given["report"] == tmp_path / "run" / "report.html"
 
 
 def test_every_option_arrives(handed_on, tmp_path):
     given = handed_on(
         "m.csv", "--out", tmp_path, "--image-size", 64, "--epochs", 3, "--batch-size", 8, "--learning-rate", 0.01,
-        "--seed", 5, "--alpha", 0.1, "--bf16", "--modality", "mri",
+        "--seed", 5, "--alpha", 0.1, "--bf16", "--modality", "mri", "--detectors", "KNN,lof",
     )  # fmt: skip
     assert given["modalities"] == ("mri",)
     settings = given["settings"]
     assert (settings.image_size, settings.max_epochs, settings.batch_size) == (64, 3, 8)
     assert (settings.learning_rate, settings.seed, settings.alpha, settings.bf16) == (0.01, 5, 0.1, True)
+    assert settings.detectors == "KNN,lof"
     assert handed_on("m.csv", "--out", tmp_path, "--no-bf16")["settings"].bf16 is False
 
 

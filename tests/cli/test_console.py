@@ -40,6 +40,7 @@ def results(kind: str = "phantom") -> dict:
         "decision": {
             "alpha": 0.05,
             "n_calibration": 40,
+            "calibration_unit": "slices",
             "false_alarms": interval(0.125, 0.05, 0.25),
             "sensitivity": interval(None),
         },
@@ -63,7 +64,7 @@ def test_methods_are_ranked_best_first_and_unknown_last(capsys):
 def test_counts_and_decision_are_shown(capsys):
     text = " ".join(shown(capsys).split())
     assert "Injected lesions: 12 normal, 48 abnormal" in text
-    assert "At alpha 0.05 (calibrated on 40 normals): false alarms 0.125 [0.05, 0.25], sensitivity -" in text
+    assert "At alpha 0.05 (calibrated on 40 normal slices): false alarms 0.125 [0.05, 0.25], sensitivity -" in text
 
 
 def test_a_phantom_result_is_called_one_and_a_real_one_is_not(capsys):

@@ -104,6 +104,19 @@ def test_auroc_in_the_metrics_follows_from_the_scores(demo):
         assert method["auroc"]["value"] == pytest.approx(truth, abs=2e-3)
 
 
+def test_the_table_of_detectors_follows_from_the_scores(demo):
+    """False alarms at 10 %, from the number of calibration slices and the p-values they allow."""
+    table = demo.metrics["detectors"]
+    assert [one["alpha"] for one in table["alphas"]] == [0.01, 0.05, 0.1]
+    assert {one["units"] for one in table["alphas"]} == {6}  # one subject of six slices
+    assert not any(one["reached"] for one in table["alphas"])
+    assert {"iforest", "ocsvm", "mahalanobis", "fused", "l1_mean"} <= {row["name"] for row in table["rows"]}
+    page = (demo.out / "report.html").read_text(encoding="utf-8")
+    assert "Detectors calibrated" in page
+    with (demo.out / "detectors.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == [row["name"] for row in table["rows"]]
+
+
 def test_figures_are_pictures_and_maps_are_readable(demo):
     import numpy as np
     from PIL import Image
@@ -155,4 +168,6 @@ def test_the_same_call_again_works_and_neither_draws_nor_trains_again(demo):
     again = demo.metrics
     for metrics in (first, again):
         del metrics["created"], metrics["seconds"], metrics["training"]["seconds"]
+        for row in metrics["detectors"]["rows"]:
+            del row["cost"]
     assert again == first

@@ -87,7 +87,7 @@ def test_calibration_scores_are_those_of_the_calibration_part(phantom_benchmark)
     calibration = run.protocol.manifest.select(split="calibration")
     scores = l1_mean(folder / "models" / "model.pt", calibration, run.trained.preprocess)
     assert len(scores) == 3
-    np.testing.assert_allclose(run.calibrator.scores_, np.sort(scores), rtol=1e-5)
+    np.testing.assert_allclose(run.calibration.calibrator.scores_, np.sort(scores), rtol=1e-5)
 
 
 def test_few_subjects_calibrate_by_networks_that_never_saw_them(few_subjects_benchmark):
@@ -100,11 +100,11 @@ def test_few_subjects_calibrate_by_networks_that_never_saw_them(few_subjects_ben
         left_out = run.protocol.manifest.select(subjects=[subject])
         scores += l1_mean(folder / "models" / "model.pt", left_out, run.trained.preprocess)
     assert len(scores) == 6
-    np.testing.assert_allclose(run.calibrator.scores_, np.sort(scores), rtol=1e-5)
+    np.testing.assert_allclose(run.calibration.calibrator.scores_, np.sort(scores), rtol=1e-5)
 
 
 def test_p_values_by_hand(finished):
-    calibration = finished.run.calibrator.scores_
+    calibration = finished.run.calibration.calibrator.scores_
     for case in finished.run.cases:
         at_least = sum(one >= case.scores[DECISION_METHOD] for one in calibration)
         assert case.p_value == pytest.approx((1 + at_least) / (len(calibration) + 1), abs=1e-12)
@@ -189,6 +189,7 @@ def test_an_interrupted_run_continues_and_ends_as_one_that_ran_through(phantom_m
     assert {stage for stage, *_ in seen} == {
         "Checking files",
         "Training",
+        "Fitting detectors",
         "Calibrating (final)",
         "Scoring",
         "Zero-contrast control",

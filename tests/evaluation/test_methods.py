@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from monai_ctmri.evaluation.methods import DECISION_METHOD, MAP_KIND, build_scorers, list_methods
+from monai_ctmri.evaluation.latent_detectors import OFFERED
+from monai_ctmri.evaluation.methods import DECISION_METHOD, MAP_KIND, build_scorers, detector_methods, list_methods
 from monai_ctmri.networks import ConvolutionalAutoencoder
 
-GROUPS = {"network", "one-class", "source notes", "trivial baseline"}
+GROUPS = {"network", "one-class", "fused", "source notes", "trivial baseline"}
 
 
 @pytest.mark.parametrize("modalities", [("ct", "mri"), ("ct",), ("mri",)])
@@ -32,13 +33,16 @@ def test_what_every_table_has_to_carry_is_there():
     }
     assert by_group["trivial baseline"] == {"mean", "spread", "percentile", "bright", "atlas", "random"}
     assert by_group["source notes"] == {"l2_mean", "iforest"}
-    assert by_group["one-class"] == {"ocsvm"}
+    assert by_group["one-class"] == {"ocsvm", "mahalanobis"}
+    assert by_group["fused"] == {"fused"}
 
 
 def test_each_error_and_baseline_is_there_for_each_modality_alone():
     both = {one.name for one in list_methods(("ct", "mri"))}
     whole = {one.name for one in list_methods(("ct", "mri")) if one.modality == "both"}
-    assert both == whole | {f"{name}_{one}" for name in whole - {"iforest", "ocsvm"} for one in ("ct", "mri")}
+    assert both == whole | {
+        f"{name}_{one}" for name in whole - {"iforest", "ocsvm", "mahalanobis", "fused"} for one in ("ct", "mri")
+    }
     assert {one.name for one in list_methods(("mri",))} == whole
 
 
@@ -60,14 +64,24 @@ def test_the_scorers_give_every_method_of_the_list(modalities):
         for i in range(6)
     ]
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    reconstruction, others = build_scorers(network, modalities, seed=3)
+    reconstruction, others = build_scorers(network, modalities)
     scores = dict(reconstruction.score(cases[0]).scores)
     for scorer in others:
         scores |= scorer.fit(cases[1:]).score(cases[0]).scores
-    names = {one.name for one in list_methods(modalities)}
+    names = {one.name for one in list_methods(modalities)} - {"iforest", "ocsvm", "mahalanobis", "fused"}
     assert names <= set(scores)
     assert all(np.isfinite(scores[name]) for name in names)
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
     # 4 x 4 cells of each latent channel
     channels = network.encode(cases[0]["image"][None]).shape[1]
     assert len(reconstruction.score(cases[0]).features) == 16 * channels
+
+
+def test_every_detector_is_a_method_with_a_name_and_a_label_of_its_own():
+    methods = detector_methods(("ct", "mri"), OFFERED)
+    assert len({one.name for one in methods}) == len({one.label for one in methods}) == len(OFFERED)
+    assert {one.modality for one in methods} == {"both"}
+    others = {one.name for one in list_methods(("ct", "mri")) if one.group not in ("one-class", "source notes")}
+    assert not {one.name for one in methods} & others
+    assert [one.group for one in detector_methods(("ct",), ["IForest", "LOF"])] == ["source notes", "one-class"]
+    assert detector_methods(("ct",), ["LOF"])[0].modality == "ct"

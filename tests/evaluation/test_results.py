@@ -14,10 +14,12 @@ from scipy.stats import beta
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from monai_ctmri.evaluation.benchmark import BenchmarkRun
+from monai_ctmri.evaluation.calibrated import calibrate
 from monai_ctmri.evaluation.judge import ScoredCase
 from monai_ctmri.evaluation.methods import list_methods
 from monai_ctmri.evaluation.results import _notes, count_results, scores_table
 
+FURTHER = ["lof", "knn", "pca", "ecod"]  # the detectors of "default" that are no methods of the tables
 FIXED = ["case", "subject", "label", "kind", "twin_of", "score", "p_value", "flagged"]
 
 
@@ -47,7 +49,7 @@ def test_the_table_has_the_cases_of_the_manifest_then_the_twins(finished):
     if len({case.subject for case in finished.run.originals if case.label == 0}) > 1:
         kinds.append("wrong_pair")
     assert names[len(test) :] == [f"{name}__{kind}" for name in normal for kind in kinds]
-    assert list(finished.rows[0]) == [*FIXED, *(one.name for one in list_methods(("ct", "mri")))]
+    assert list(finished.rows[0]) == [*FIXED, *(one.name for one in list_methods(("ct", "mri"))), *FURTHER]
 
 
 def test_the_table_has_no_gap_and_its_score_is_the_one_that_decides(finished):
@@ -116,6 +118,21 @@ def test_the_decision_recomputed_from_the_table(finished):
         high = beta.ppf(0.975, k + 1, n - k) if k < n else 1
         assert (found["low"], found["high"]) == pytest.approx((low, high))
     assert decision["smallest_p_value"] == pytest.approx(1 / (decision["n_calibration"] + 1))
+    # neither one subject nor two can flag at .3
+    slices = len(finished.run.calibrated)
+    assert (decision["n_calibration"], decision["calibration_unit"]) == (slices, "slices")
+    assert any(f"are {slices} slices of" in note for note in finished.results["notes"])
+
+
+def test_with_subjects_enough_they_are_what_is_counted(phantom_benchmark):
+    run = phantom_benchmark.run
+    cases = [replace(case, subject=f"s{i % 4}") for i, case in enumerate(run.calibrated * 4)]
+    scores, subjects = [case.scores["l1_mean"] for case in cases], [case.subject for case in cases]
+    results = counted(replace(run, calibrated=cases, calibration=calibrate(scores, subjects, 0.3)))
+    decision = results["decision"]
+    assert (decision["n_calibration"], decision["calibration_unit"]) == (4, "subjects")
+    assert decision["smallest_p_value"] == pytest.approx(1 / 5)
+    assert not any("slices were taken as independent" in note for note in results["notes"])
 
 
 def test_the_negative_controls_are_there(finished):

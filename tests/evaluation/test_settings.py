@@ -31,6 +31,8 @@ DIVIDED = Manifest(Case(f"c{i}", f"s{i}", ct=Path(f"/data/c{i}.png"), label=0, s
         ({"min_steps": -1}, "min_steps"),
         ({"learning_rate": 0.0}, "learning rate"),
         ({"learning_rate": float("nan")}, "learning rate"),
+        ({"detectors": "IForest,Oracle"}, "'Oracle' is none"),
+        ({"detectors": ""}, "detectors"),
     ],
 )
 def test_values_out_of_range_are_refused_in_one_line(wrong, named):

@@ -11,7 +11,13 @@ import scipy
 from scipy import stats
 
 from monai_ctmri.evaluation.metrics import auroc
-from monai_ctmri.evaluation.statistics import Interval, bootstrap_auroc, bootstrap_macro_auroc, cluster_bootstrap
+from monai_ctmri.evaluation.statistics import (
+    Interval,
+    bootstrap_auroc,
+    bootstrap_macro_auroc,
+    bootstrap_macro_auroc_difference,
+    cluster_bootstrap,
+)
 
 
 def cohort(
@@ -309,3 +315,36 @@ def test_other_bad_input() -> None:
         cluster_bootstrap(np.mean, ["a", "b"])
     with pytest.raises(ValueError, match="not finite on all rows"):
         cluster_bootstrap(lambda x: float("nan"), ["a", "b"], [1, 2])
+
+
+def test_the_difference_is_the_slow_bootstrap_of_the_difference():
+    labels, scores, subjects = cohort(3)
+    other = scores + np.random.default_rng(9).normal(size=scores.size)
+    kinds = np.array(KINDS)[np.arange(labels.size) % 3]
+    slow = cluster_bootstrap(
+        lambda y, a, b, kind: macro(y, a, kind) - macro(y, b, kind), subjects, labels, scores, other, kinds, repeats=200
+    )
+    fast = bootstrap_macro_auroc_difference(labels, scores, other, list(kinds), subjects, repeats=200)
+    assert fast.value == pytest.approx(macro(labels, scores, kinds) - macro(labels, other, kinds), abs=1e-12)
+    assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high), abs=1e-9)
+    assert fast.low < fast.value < fast.high
+
+
+def test_a_paired_difference_of_like_scores_is_far_narrower_than_either_interval():
+    labels, scores, subjects = cohort(4)
+    kinds = ["blood"] * labels.size
+    like = scores + 0.05 * np.random.default_rng(1).normal(size=scores.size)
+    apart = bootstrap_macro_auroc_difference(labels, scores, like, kinds, subjects, repeats=300)
+    alone = bootstrap_macro_auroc(labels, scores, kinds, subjects, repeats=300)
+    assert apart.high - apart.low < 0.3 * (alone.high - alone.low)
+    swapped = bootstrap_macro_auroc_difference(labels, like, scores, kinds, subjects, repeats=300)
+    assert swapped.value == pytest.approx(-apart.value)
+
+
+def test_a_score_against_itself_differs_by_nothing():
+    labels, scores, subjects = cohort(5)
+    same = bootstrap_macro_auroc_difference(labels, scores, scores, [""] * labels.size, subjects, repeats=50)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert same.reason
+    with pytest.raises(ValueError, match=r"differ|give one"):
+        bootstrap_macro_auroc_difference(labels, scores, scores[:-1], [""] * labels.size, subjects)

@@ -48,6 +48,7 @@ def test_the_folder_of_a_run(finished):
         "manifest.csv",
         "metrics.json",
         "scores.csv",
+        "detectors.csv",
         "figures",
         "maps",
         "report.html",

@@ -463,3 +463,40 @@ def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     assert "Second" in words
     assert "First" not in words
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def detector_rows() -> dict[str, Any]:
+    rate = {"value": 0.125, "low": 0.05, "high": 0.25, "k": 4, "n": 32}
+    never = {"value": None, "low": None, "high": None, "k": None, "n": 32}
+    cost = {"fit_seconds": 1.5, "score_milliseconds": 0.25, "peak_megabytes": None, "saved_megabytes": 2.0}
+    row = {"auroc": {"value": 0.71, "low": 0.6, "high": 0.8}, "false_alarms": [never, rate]}
+    asked = {"alpha": 0.05, "unit": "slices", "units": 24, "smallest_p_value": 0.04, "reached": True}
+    return {
+        "set": "Injected",
+        "n_normal": 32,
+        "alphas": [{**asked, "alpha": 0.01, "reached": False}, asked],
+        "rows": [
+            {**row, "name": "knn", "label": HOSTILE, "group": "one-class", "cost": cost, "problem": ""},
+            {**row, "name": "l1", "label": "Error", "group": "network", "cost": None, "problem": ""},
+            {"name": "abod", "label": "Angles", "group": "one-class", "problem": "4 rows are needed"},
+        ],
+    }
+
+
+def test_the_table_of_detectors_says_what_it_rests_on(tmp_path: Path) -> None:
+    words = written(tmp_path, sample_results(detectors=detector_rows())).words()
+    section = words[words.index("Every score, calibrated") :]
+    assert "32 normal test cases. At 1 %: 24 calibration slices, taken as independent, too few" in section
+    assert "the smallest possible p-value is 0.040 ; At 5 %: 24" in section.replace("0.040;", "0.040 ;")
+    for shown in (HOSTILE, "Angles", "4 rows are needed", "12.5 %", "5.0 % to 25.0 %", "1.50", "0.25", "2.00"):
+        assert shown in section
+
+
+def test_without_detectors_there_is_no_such_section(page: Page) -> None:
+    assert "Detectors calibrated" not in page.words()
+    assert not [one for one in page.all("section") if one.get("id") == "detectors"]
+
+
+def test_the_decision_names_what_was_counted(tmp_path: Path) -> None:
+    decision = {**sample_results()["decision"], "calibration_unit": "subjects"}
+    assert "Calibration subjects" in written(tmp_path, sample_results(decision=decision)).words()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from monai_ctmri.report.views import FILTERS, decision_view, headline_view, moment_text, set_view, strength_of
+from monai_ctmri.report.views import (
+    FILTERS,
+    decision_view,
+    detectors_view,
+    headline_view,
+    moment_text,
+    set_view,
+    strength_of,
+)
 
 DASH = "\N{EN DASH}"
 
@@ -286,3 +294,48 @@ def test_several_kinds_are_not_hidden_behind_one_number() -> None:
     (remark,) = headline(method("denoiser", "network", 0.7, by_kind=kinds))["remarks"]
     assert remark == "Best seen is wrong pair (0.99), least infarct (0.56)."
     assert headline(method("denoiser", "network", 0.7, by_kind={"infarct": {"auroc": 0.7, "n": 9}}))["remarks"] == []
+
+
+def detectors(**more) -> dict:
+    rate = {"value": 0.125, "low": 0.05, "high": 0.25, "k": 4, "n": 32}
+    never = {"value": None, "low": None, "high": None, "k": None, "n": 32}
+    cost = {"fit_seconds": 1.5, "score_milliseconds": 0.25, "peak_megabytes": None, "saved_megabytes": 2.0}
+    auroc = {"value": 0.7, "low": 0.35, "high": 0.8, "reason": ""}
+    row = {"name": "knn", "label": "Neighbours", "group": "one-class", "auroc": auroc, "macro_auroc_interval": auroc}
+    asked = {"alpha": 0.05, "unit": "slices", "units": 24, "smallest_p_value": 0.04, "reached": True}
+    return {
+        "set": "Injected lesions",
+        "n_normal": 32,
+        "alphas": [{**asked, "alpha": 0.01, "reached": False}, asked],
+        "rows": [{**row, "false_alarms": [never, rate], "cost": cost, "problem": ""}],
+        **more,
+    }
+
+
+def test_detectors_keep_their_numbers_and_share_a_bar() -> None:
+    view = detectors_view(detectors())
+    assert (view["set"], view["n_normal"], [one["reached"] for one in view["alphas"]]) == (
+        "Injected lesions",
+        32,
+        [False, True],
+    )
+    (row,) = view["rows"]
+    assert (row["label"], row["slug"], row["cost"]["fit_seconds"]) == ("Neighbours", "one-class", 1.5)
+    never, rate = row["false_alarms"]
+    assert never["value"] is None
+    assert (rate["value"], rate["low"], rate["high"], rate["k"], rate["n"]) == (0.125, 0.05, 0.25, 4, 32)
+    # the lowest end is .35: the bar begins at .3, and .7 lies 4/7 along it
+    assert row["auroc"]["dot"] == pytest.approx(100 * 4 / 7, abs=0.01)
+    assert view["chance"] == pytest.approx(100 * 2 / 7, abs=0.01)
+    assert [tick for tick, _ in view["ticks"]] == [0.5, 0.75, 1.0]
+
+
+def test_a_row_that_knows_nothing_is_shown_with_its_reason() -> None:
+    (row,) = detectors_view(detectors(rows=[{"name": "abod", "problem": "too few rows"}]))["rows"]
+    assert (row["label"], row["problem"], row["cost"], row["false_alarms"]) == ("abod", "too few rows", {}, [])
+    assert row["auroc"]["value"] is row["auroc"]["bar"] is None
+
+
+@pytest.mark.parametrize("nothing", [None, {}, {"rows": []}])
+def test_no_detectors_no_view(nothing: dict | None) -> None:
+    assert detectors_view(nothing) is None
