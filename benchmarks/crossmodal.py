@@ -38,8 +38,6 @@ from monai_ctmri.transforms.lesion_suite import SUITE, lesion_of
 BUNDLE = "brain_ctmri_crossmodal"
 SEED, TRAIN, VALIDATION, TEST = 810_000, 60, 8, 20
 WINDOW_HU = 80.0
-SMOOTHING_MM = 5.0
-"""As in the bundle."""
 SIZE = 128
 LEAST_BRAIN = 0.08
 DONORS = 5
@@ -93,12 +91,12 @@ def twins(cases: Sequence[Case], kind: str, seed: int) -> list[Case]:
     return found
 
 
-def witnesses(network: torch.nn.Module, modalities: Sequence[str]) -> list[Any]:
+def witnesses(network: torch.nn.Module, modalities: Sequence[str], smoothing_mm: float) -> list[Any]:
     """Every scorer of the bundle that needs no fit."""
     mask = BrainMask(ct_channel=0 if "ct" in modalities else None)
     spacing = FIELD_OF_VIEW_MM / SIZE
     number = MapScore(erode=3)
-    smooth = GaussianSmooth(SMOOTHING_MM / spacing) if SMOOTHING_MM else None
+    smooth = GaussianSmooth(smoothing_mm / spacing) if smoothing_mm else None
     denoiser = DenoiserScorer(
         network, modalities, mask=mask, mismatch_mask=HeadMask(), map_score=number, smoothing=smooth
     )
@@ -171,7 +169,7 @@ def witness_table(test: Sequence[Case], scorers: Sequence[Any], kinds: Sequence[
     print()
 
 
-def missing_modality(both: torch.nn.Module, alone: torch.nn.Module, test: Sequence[Case]) -> None:
+def missing_modality(both: torch.nn.Module, alone: torch.nn.Module, test: Sequence[Case], smoothing_mm: float) -> None:
     """Print what CT alone gives by either network."""
 
     def only_ct(cases: Sequence[Case], zeros: bool) -> list[Case]:
@@ -187,7 +185,7 @@ def missing_modality(both: torch.nn.Module, alone: torch.nn.Module, test: Sequen
         ill = twins(test, kind, seed=1)
         cells = []
         for network, names, zeros in ((both, ("ct", "mri"), True), (alone, ("ct",), False)):
-            scorers = witnesses(network, names)[:1]
+            scorers = witnesses(network, names, smoothing_mm)[:1]
             found = [scored(only_ct(some, zeros), scorers)["error_top"] for some in (test, ill)]
             cells.append(auroc(*found, who, [str(one["subject"]) for one in ill]))
         print(f"| {kind} | {' | '.join(cells)} |", flush=True)
@@ -198,6 +196,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/crossmodal"))
     parser.add_argument("--epochs", type=int, default=30, help="45 steps of 16 slices each")
     parser.add_argument("--suite", action="store_true", help="the rest of the library too, on every fourth slice")
+    parser.add_argument("--smoothing-mm", type=float, default=5.0, help="of the maps, as in the bundle; 0 for none")
     parser.add_argument("--float32", action="store_true", help="no bfloat16")
     options = parser.parse_args()
     manifest = phantom(options.out)
@@ -205,13 +204,13 @@ def main() -> None:
     both = trained(options.out / "both", manifest, ("ct", "mri"), options.epochs, bf16)
     parts = Manifest.read(manifest)
     train, test = (load_cases(parts.select(split=part), both.preprocess, ("ct", "mri")) for part in ("train", "test"))
-    scorers = witnesses(both.network, ("ct", "mri"))
+    scorers = witnesses(both.network, ("ct", "mri"), options.smoothing_mm)
     witness_table(test, scorers, list(ASKED))
     if options.suite:
         witness_table(test[::4], scorers, [kind for kind in SUITE if kind not in ASKED])
     translation(both.network, train, test)
     alone = trained(options.out / "ct", manifest, ("ct",), options.epochs, bf16)
-    missing_modality(both.network, alone.network, test)
+    missing_modality(both.network, alone.network, test, options.smoothing_mm)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 asks the weights of the bundle ``brain_ctmri_crossmodal`` (``--run FOLDER`` those of a run), trained on the phantom
 alone, about three labelled sets, and prints a row a witness and a column a set: slice AUROC with its interval (subjects
-resampled; slices where a set has fewer than 5 subjects), and where lesion masks exist average precision over all pixels
-and the best Dice over all thresholds. The witnesses:
+resampled; slices where a set has fewer than 5 subjects), where lesion masks exist average precision over all pixels
+with its interval, and the best Dice over all thresholds. The witnesses:
 
 - error: what is unlikely given itself, on images as they are, and aligned to the mid-sagittal line;
 - asymmetry: the mirror difference, any and brighter only; asymmetry x error: their geometric mean;
@@ -102,6 +102,32 @@ def mask_of(path: Path, image: Any, aligned: bool) -> np.ndarray:
     return np.asarray(mask)[0] > 0.5
 
 
+def pixel_interval(masks: Sequence[np.ndarray], maps: Sequence[np.ndarray], subjects: Sequence[str]) -> str:
+    """Average precision over all pixels and its interval, subjects resampled.
+
+    For the interval the values are sorted into 2,000 equally filled bins: each subject then is two histograms, and a
+    resample is their sum.
+    """
+    exact = pixel_average_precision(masks, maps)
+    edges = np.unique(np.quantile(np.concatenate([one.ravel()[::7] for one in maps]), np.linspace(0, 1, 2001)))
+    names = list(dict.fromkeys(subjects))
+    counts = np.zeros((len(names), 2, len(edges) + 1))
+    for mask, one, who in zip(masks, maps, subjects, strict=True):
+        bins = np.searchsorted(edges, one.ravel(), side="right")
+        for truth in (0, 1):
+            found = bins[mask.ravel() == bool(truth)]
+            counts[names.index(who), truth] += np.bincount(found, minlength=len(edges) + 1)
+
+    def average_precision(drawn: np.ndarray) -> float:
+        false, true = np.cumsum(counts[drawn].sum(0)[:, ::-1], axis=1)
+        return float(np.sum(np.diff(true, prepend=0.0) / true[-1] * true / np.maximum(true + false, 1.0)))
+
+    random = np.random.default_rng(0)
+    values = [average_precision(random.integers(len(names), size=len(names))) for _ in range(1000)]
+    low, high = np.quantile(values, (0.025, 0.975))
+    return f"{exact:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def judged(manifest: Manifest, modality: str, run: Path | None) -> dict[str, str]:
     """One cell a column."""
     scores: dict[str, list[float]] = {}
@@ -150,9 +176,10 @@ def judged(manifest: Manifest, modality: str, run: Path | None) -> dict[str, str
     simple += [[-value for value in values] for values in simple]
     scores["intensity"] = max(simple, key=lambda values: auroc(labels, values))
     cells = {name: [cell(values)] for name, values in scores.items()}
+    drawn_of = [case.subject for case in cases if case.mask is not None]
     for name, drawn in maps.items():
         truth = masks[name != "error"]
-        cells[name] += [f"{pixel_average_precision(truth, drawn):.2f}", f"{best_dice(truth, drawn):.2f}"]
+        cells[name] += [pixel_interval(truth, drawn, drawn_of), f"{best_dice(truth, drawn):.2f}"]
     return {name: " / ".join(values) for name, values in cells.items()}
 
 

@@ -188,10 +188,15 @@ def test_a_bundle_itself_and_the_name_of_one(crossmodal, tmp_path, monkeypatch):
     own = tmp_path / "my_bundle"
     shutil.copytree(bundle_root(CROSSMODAL) / "configs", own / "configs")
     text = (own / "configs" / "inference.yaml").read_text()
-    for name, value in (("image_size", SIZE), ("features", FEATURES), ("mirror", "false")):
+    for name, value in (
+        ("image_size", SIZE),
+        ("features", FEATURES),
+        ("mirror", "false"),
+        ("default_score", "mismatch_top"),
+    ):
         text, count = re.subn(rf"^{name}: .*$", f"{name}: {value}", text, flags=re.MULTILINE)
         assert count == 1
-    (own / "configs" / "inference.yaml").write_text(text + "\ndefault_score: mismatch_top\n")
+    (own / "configs" / "inference.yaml").write_text(text)
     (own / "models").mkdir()
     shutil.copy(crossmodal / "models" / "model.pt", own / "models")
     bundle = load_bundle(own)

@@ -64,6 +64,7 @@ def test_every_stage_says_how_far_it_is_and_comes_to_its_end(ct_alone):
     assert list(last) == [
         "Checking files",
         "Training",
+        "Fitting detectors",
         "Calibrating (final)",
         "Scoring",
         "Zero-contrast control",
