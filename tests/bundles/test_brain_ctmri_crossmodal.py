@@ -272,7 +272,7 @@ def test_maps_lie_on_the_grid_of_their_input(bundle: Path, cohort: Path, tmp_pat
         files[modality] = pixels.astype(np.uint8)
         Image.fromarray(files[modality]).save(tmp_path / f"{modality}.png")
     manifest = write_manifest(tmp_path, [["ct.png", "mri.png", "s", "", ""]])
-    run(bundle, "inference", **options(manifest, tmp_path, align=align, map_name=["mismatch"]))
+    run(bundle, "inference", **options(manifest, tmp_path, align=align, smoothing_mm=0, map_name=["mismatch"]))
     (path,) = (tmp_path / "inference" / "maps").iterdir()
     found = np.asarray(Image.open(path))
     ct, mri = (files[name].astype(float) for name in ("ct", "mri"))

@@ -86,6 +86,7 @@ def test_files(bundle: Path) -> None:
         ".conf",
         ".md",
         ".pt",
+        ".npz",
     }
 
 
