@@ -121,7 +121,8 @@ def false_alarms(run: ScoringRun, alpha: float) -> str:
         cell = f"{flagged}/{len(normal)} = {flagged / len(normal):.2f} [{low:.2f}, {high:.2f}]"
     if len(normal) <= CALIBRATION:
         return f"{cell} | fewer than {CALIBRATION + 1} normals"
-    names = None if run.decision is None else run.decision.fusion.names_
+    given = normal[0].scores  # those of the modalities that this set has
+    names = None if run.decision is None else [name for name in run.decision.fusion.names_ if name in given]
     method: Any = "minimum" if run.decision is None else run.decision.fusion.method
     rates, abnormal = [], [one for one in run.outcomes if one.case.label == 1]
     found = []

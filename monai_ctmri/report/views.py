@@ -269,33 +269,28 @@ def decision_view(entry: Mapping[str, Any] | None, sets: Sequence[Mapping[str, A
 
 
 def detectors_view(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Every score calibrated: AUROC on a bar, false alarms at each rate asked for, what it costs; None without rows.
+    """Every score calibrated: AUROC, false alarms at each rate asked for, what it costs; None without rows.
 
     Args:
         entry: ``detectors`` of ``metrics.json``.
     """
     if not entry or not entry.get("rows"):
         return None
-    ends = [_finite((row.get("auroc") or {}).get(key)) for row in entry["rows"] for key in ("value", "low")]
-    floor = min([0.4, *(math.floor(10 * end) / 10 for end in ends if end is not None)])
     rows = [
         {
             "label": row.get("label") or row.get("name") or MISSING,
             "slug": str(row.get("group") or "other").replace(" ", "-"),
-            "auroc": _estimate(row.get("auroc"), floor),
+            "auroc": _estimate(row.get("auroc")),
             "false_alarms": [{**_estimate(cell), **_tally(cell)} for cell in row.get("false_alarms") or []],
             "cost": row.get("cost") or {},
             "problem": row.get("problem") or "",
         }
         for row in entry["rows"]
     ]
-    ticks = [tick for tick in (0.0, 0.25, 0.5, 0.75, 1.0) if tick >= floor]
     return {
         **{key: entry.get(key) for key in ("set", "n_normal")},
         "alphas": [dict(one) for one in entry.get("alphas") or []],
         "rows": rows,
-        "chance": round(100 * (0.5 - floor) / (1 - floor), 2),
-        "ticks": [(tick, round(100 * (tick - floor) / (1 - floor), 2)) for tick in ticks],
     }
 
 

@@ -487,7 +487,7 @@ def test_the_table_of_detectors_says_what_it_rests_on(tmp_path: Path) -> None:
     words = written(tmp_path, sample_results(detectors=detector_rows())).words()
     section = words[words.index("Every score, calibrated") :]
     assert "32 normal test cases. At 1 %: 24 calibration slices, taken as independent, too few" in section
-    assert "the smallest possible p-value is 0.040 ; At 5 %: 24" in section.replace("0.040;", "0.040 ;")
+    assert "the smallest possible p-value is 0.040 ; at 5 %: 24" in section.replace("0.040;", "0.040 ;")
     for shown in (HOSTILE, "Angles", "4 rows are needed", "12.5 %", "5.0 % to 25.0 %", "1.50", "0.25", "2.00"):
         assert shown in section
 
