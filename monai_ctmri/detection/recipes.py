@@ -112,6 +112,7 @@ DETECTORS: dict[str, DetectorRecipe] = {
         seed="random_state",
         defaults={"n_clusters": 10, "alpha": 0.9},
         limits={"n_clusters": _clusters, "alpha": lambda rows: 1.0 - 1.0 / _clusters(rows)},
+        max_rows=_DRAWN,  # k-means takes the more rounds the more rows there are
     ),
     # The determinant needs several rows a column, and the search is slow: 26 s at 500 x 256 against 1 s at 32.
     "MCD": DetectorRecipe(

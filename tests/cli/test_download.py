@@ -221,7 +221,7 @@ cli.main()
         while not (part.exists() and part.stat().st_size) and running.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        stdout, stderr = running.communicate(timeout=10)
+        stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 130, stderr
     assert stdout == ""
     assert "continues where it stopped" in stderr
