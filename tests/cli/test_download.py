@@ -207,7 +207,10 @@ def test_a_folder_with_other_content_is_left_alone(home, call, tmp_path):
 @needs_client
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
 def test_an_interrupt_leaves_only_the_part_and_the_same_command_goes_on(server, kaggle_json, call, tmp_path):
+    # A suite that runs in the background of a shell inherits that interrupts are ignored.
     code = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import kagglesdk.kaggle_env as environment
 environment._env_to_endpoint[environment.KaggleEnv.LOCAL] = {server.url!r}
 from monai_ctmri import cli
