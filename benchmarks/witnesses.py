@@ -54,12 +54,14 @@ COLUMNS = {
 }
 
 
-def parsed(align: bool, run: Path | None) -> ConfigParser:
+def parsed(align: bool, run: Path | None, smoothing_mm: float | None = None) -> ConfigParser:
     """The bundle's own inference, with the weights in its network."""
     root = bundle_root(BUNDLE)
     parser = ConfigParser()
     parser.read_config(str(root / "configs" / "inference.yaml"))
     parser["align"] = align
+    if smoothing_mm is not None:
+        parser["smoothing_mm"] = smoothing_mm
     parser["device"] = torch.device("cpu")
     parser["scorers"]["brighter"] = {**parser["scorers"]["asymmetry"], "signed": "brighter"}
     parser["bf16"] = False
@@ -128,14 +130,14 @@ def pixel_interval(masks: Sequence[np.ndarray], maps: Sequence[np.ndarray], subj
     return f"{exact:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def judged(manifest: Manifest, modality: str, run: Path | None) -> dict[str, str]:
+def judged(manifest: Manifest, modality: str, run: Path | None, smoothing_mm: float | None = None) -> dict[str, str]:
     """One cell a column."""
     scores: dict[str, list[float]] = {}
     maps: dict[str, list[np.ndarray]] = {}
     masks: dict[bool, list[np.ndarray]] = {True: [], False: []}
     cases = [case for case in manifest if case.label is not None]
     for aligned in (False, True):
-        parser = parsed(aligned, run)
+        parser = parsed(aligned, run, smoothing_mm)
         prepare = parser.get_parsed_content("preprocessing")
         number, brain = (parser.get_parsed_content(name) for name in ("map_score", "brain_mask"))
         for one in cases:
@@ -198,11 +200,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, required=True, help="folder with pairs, ct_hemorrhage and lgg_flair")
     parser.add_argument("--run", type=Path, help="output_dir of a training; by default the bundle's weights")
+    parser.add_argument("--smoothing-mm", type=float, help="of the maps; by default the bundle's, 0 for none")
     options = parser.parse_args()
     rows = {}
     for name, modality in SETS:
         manifest = Manifest.read(options.real / name / "manifest.csv")
-        rows[f"{name}, {modality.upper()}"] = judged(manifest, modality, options.run)
+        rows[f"{name}, {modality.upper()}"] = judged(manifest, modality, options.run, options.smoothing_mm)
     print(table(rows))
 
 

@@ -84,7 +84,10 @@ def test_two_processes_train(bundle: Path, distributed: dict[str, Path], cohort:
     parser = ConfigParser()
     parser.read_config(config_files(bundle, "train"))
     parser.update(tiny(bundle, "train", cohort, distributed[bundle.name]))
-    parser.get_parsed_content("network_def").load_state_dict(weights)  # no prefix of the distributed wrapper
+    expected = parser.get_parsed_content("network_def").state_dict()
+    # Names without the prefix of the distributed wrapper.
+    assert {name: one.shape for name, one in weights.items()} == {name: one.shape for name, one in expected.items()}
+    assert all(torch.isfinite(one).all() for one in weights.values())
 
 
 def test_two_processes_score_as_one(bundle: Path, distributed: dict[str, Path], cohort: Path, tmp_path: Path) -> None:
